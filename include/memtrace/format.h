@@ -1,0 +1,182 @@
+/*
+ * Layout of a trace file: file header, process table, chunks. The records inside chunks are in
+ * events.def. docs/FORMAT.md is the normative text; this header is what the code compiles.
+ *
+ *   0                  4096            MT_HEADER_BYTES                        next * unit_bytes
+ *   +------------------+---------------+---------+-----------+-- ... --+------+
+ *   | mt_file_header   | process table | chunk   | chunk     |         | chunk|  (fallocated tail)
+ *   +------------------+---------------+---------+-----------+-- ... --+------+
+ *
+ * Writers map pieces of the file MAP_SHARED. A thread claims a chunk by adding its size to `next`;
+ * it commits a record by a release store to the chunk's `used`. Nothing else is ever rewritten, so
+ * the file is complete up to the last committed record of every thread at any moment, also after
+ * SIGKILL. All integers are little-endian; structs have no padding that the compiler chose.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef MEMTRACE_FORMAT_H
+#define MEMTRACE_FORMAT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+#define MT_STATIC_ASSERT(cond, text) static_assert(cond, text)
+#else
+#define MT_STATIC_ASSERT(cond, text) _Static_assert(cond, text)
+#endif
+
+#define MT_FILE_MAGIC "MEMTRACE" /* 8 bytes, no terminating zero */
+#define MT_FORMAT_VERSION 1u /* a reader refuses a higher number */
+#define MT_UNIT_BYTES 256u /* grid of chunks: small, so that a short-lived process costs little */
+#define MT_HEADER_BYTES 12288u /* header page and two pages of process table */
+#define MT_PROC_SLOTS 512u
+#define MT_CHUNK_MAGIC 0x3143544du /* "MTC1" */
+#define MT_CHUNK_MAX_UNITS 8192u /* 2 MiB: bounds what one wrong header can claim */
+#define MT_TRACE_ID_BYTES 16
+
+/* Bits of mt_file_header.flags. */
+enum mt_file_flags {
+	MT_FILE_TSC = 1, /* ticks are the CPU's invariant time-stamp counter, else nanoseconds */
+	MT_FILE_NO_FALLOCATE = 2, /* the file system cannot reserve space; zeros were written instead */
+	MT_FILE_FULL = 4, /* a process could not get more space; see `error` */
+};
+
+struct mt_file_header {
+	char magic[8];
+	uint32_t version;
+	uint32_t header_bytes; /* offset of the first unit */
+	uint8_t trace_id[MT_TRACE_ID_BYTES]; /* random; what children join by */
+	uint32_t unit_bytes;
+	uint32_t time_shift; /* records count time in ticks >> time_shift */
+	uint32_t page_size; /* of the traced machine, bytes */
+	uint32_t root_pid;
+	uint64_t root_start; /* field 22 of /proc/PID/stat: clock ticks since boot */
+	uint64_t pid_namespace; /* inode of /proc/self/ns/pid, 0 when unreadable */
+	uint64_t start_ticks; /* the trace's time 0 */
+	uint64_t start_realtime_ns; /* CLOCK_REALTIME at start_ticks */
+	uint64_t start_monotonic_ns; /* CLOCK_MONOTONIC at start_ticks */
+	char boot_id[40]; /* /proc/sys/kernel/random/boot_id, zero padded */
+	uint8_t reserved0[128];
+
+	/* Written by all processes: alone on a cache line. */
+	uint64_t next; /* atomic; first unclaimed unit, counted from header_bytes */
+	uint64_t limit; /* atomic; units below are backed by disk space */
+	uint32_t next_proc; /* atomic; number of the next process, from 1 */
+	uint32_t flags; /* atomic; enum mt_file_flags */
+	uint32_t error; /* atomic; errno that ended recording in some process, 0: none */
+	uint32_t table_full; /* atomic; 1: a process found no free slot in the table */
+	uint8_t reserved1[32];
+	uint8_t reserved2[4096 - 320];
+};
+
+/* One live process of the tree; a slot with pid 0, or whose process is gone, is free. */
+struct mt_proc_slot {
+	uint32_t pid; /* atomic; as the process itself sees it */
+	uint32_t proc; /* its number in this trace */
+	uint64_t start; /* field 22 of /proc/PID/stat */
+};
+
+struct mt_chunk {
+	uint32_t magic; /* MT_CHUNK_MAGIC, stored last when the header is complete */
+	uint32_t units; /* atomic; size of header and payload; shrinks when the tail is given back */
+	uint64_t self; /* offset of this header in the file: tells it from payload that looks alike */
+	uint32_t proc; /* number of the writing process */
+	uint32_t stream; /* within the process; chunks of a stream follow each other by seq */
+	uint32_t seq; /* from 0 */
+	uint32_t kind; /* enum mt_chunk_kind */
+	uint64_t base_time; /* ticks >> time_shift; what the first time delta is added to */
+	uint64_t low_water; /* same unit: no record from here on in this stream is older */
+	uint32_t check; /* mt_chunk_check() over self ... low_water */
+	uint32_t used; /* atomic; committed payload bytes */
+	uint64_t lost; /* atomic; events that this stream had to drop while this was its chunk */
+};
+
+enum mt_chunk_kind {
+	MT_CHUNK_RECORDS = 0, /* records of events.def */
+	MT_CHUNK_NURSERY = 1, /* reserved: young allocations that may still be folded */
+	MT_CHUNK_COUNTERS = 2, /* reserved: per-site counters of folded allocations */
+};
+
+MT_STATIC_ASSERT(sizeof(struct mt_file_header) == 4096, "the header is one page");
+MT_STATIC_ASSERT(offsetof(struct mt_file_header, next) == 256, "shared counters start a line");
+MT_STATIC_ASSERT(sizeof(struct mt_proc_slot) == 16, "no padding");
+MT_STATIC_ASSERT(MT_PROC_SLOTS * sizeof(struct mt_proc_slot) == MT_HEADER_BYTES - 4096,
+		 "header and table fill their pages");
+MT_STATIC_ASSERT(sizeof(struct mt_chunk) == 64, "no padding");
+
+/* FNV-1a over the constant part of a chunk header, self to low_water: a torn or overwritten one
+ * does not match. */
+static inline uint32_t mt_chunk_check(const struct mt_chunk *chunk)
+{
+	const uint8_t *p = (const uint8_t *)chunk;
+	uint32_t hash = 2166136261u;
+
+	for (size_t i = offsetof(struct mt_chunk, self); i < offsetof(struct mt_chunk, check); i++)
+		hash = (hash ^ p[i]) * 16777619u;
+	return hash;
+}
+
+/* What an allocation record is about; the report's `kind`. Low bits of a record's kind field. */
+enum mt_kind {
+	MT_KIND_HEAP = 0,
+	MT_KIND_MMAP = 1,
+	MT_KIND_SHM = 2,
+	MT_KIND_PYTHON = 3,
+	MT_KIND_DEVICE = 4,
+	MT_KIND_PINNED = 5,
+	MT_KIND_MANAGED = 6,
+	MT_KIND_TENSOR = 7,
+	MT_KINDS = 8,
+	MT_KIND_MASK = 0x0f,
+	MT_KIND_BACKING = 0x10, /* made inside an allocator: its blocks are counted already */
+};
+
+/* Flags of an mt_ev_pynode. */
+enum mt_pynode_flags {
+	MT_PYNODE_ENTRY = 1, /* outermost Python frame of one native eval-loop frame */
+};
+
+/* Special native frames: offsets in module 0 (which has no file). */
+enum mt_pseudo_frame {
+	MT_FRAME_TRUNCATED = 1, /* frames between the two kept ends were cut (MEMTRACE_DEPTH) */
+	MT_FRAME_NO_UNWIND_INFO = 2, /* the walk ended at code without unwind information */
+	MT_FRAME_BAD_STACK = 3, /* the walk ended at an address that cannot be a frame */
+	MT_FRAME_LOST = 4, /* the dictionary was full or could not be written */
+};
+
+/* Line-table encodings of mt_ev_code.kind. */
+enum mt_line_kind {
+	MT_LINES_NONE = 0,
+	MT_LINES_LNOTAB = 1, /* <= 3.9: pairs, code offset delta and signed line delta */
+	MT_LINES_310 = 2, /* 3.10: PEP 626 pairs */
+	MT_LINES_311 = 3, /* >= 3.11: PEP 657 location table */
+};
+
+/* How a process came to be: mt_ev_process.reason. */
+enum mt_process_reason {
+	MT_PROCESS_ROOT = 0, /* first of its trace */
+	MT_PROCESS_FORK = 1, /* ids below the bases belong to the parent */
+	MT_PROCESS_EXEC = 2, /* fresh image */
+};
+
+enum mt_exit_kind { MT_EXIT_EXIT = 0, MT_EXIT_UNDERSCORE = 1 };
+
+enum mt_mark_kind {
+	MT_MARK_MARK = 0,
+	MT_MARK_PHASE = 1, /* a phase begins; empty label: the current phase ends */
+	MT_MARK_STEP = 2,
+	MT_MARK_PAUSE = 3,
+	MT_MARK_RESUME = 4,
+};
+
+/* mt_ev_object.op: what happened to a named or anonymous shared-memory object. */
+enum mt_object_op {
+	MT_OBJECT_SHM_OPEN = 0,
+	MT_OBJECT_SHM_UNLINK = 1,
+	MT_OBJECT_MEMFD = 2,
+	MT_OBJECT_TRUNCATE = 3,
+	MT_OBJECT_SHMAT = 4,
+};
+
+#endif
