@@ -1,0 +1,72 @@
+/*
+ * Entering the shim: the uncommon cases. See guard.h.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "core/guard.h"
+
+#include "memtrace/format.h"
+
+__thread struct mt_tls mt_tls __attribute__((tls_model("initial-exec")));
+
+void (*mt_on_silent_fork)(void);
+
+/* A heap call inside the real allocator: a signal handler's, most likely. It is not recorded. */
+static void count_lost(void)
+{
+	struct mt_thread *t = mt_tls.thread;
+
+	if (mt_tls.guard != MT_GUARD_REAL || !t)
+		return;
+	if (t->chunk)
+		__atomic_fetch_add(&t->chunk->lost, 1, __ATOMIC_RELAXED);
+	else
+		t->lost++;
+}
+
+/* Busy is set before the gate is looked at, as in mt_enter; a wait that ran out goes on anyway. */
+static void pass_gate(struct mt_thread *t)
+{
+	for (int tries = 0; tries < 2; tries++) {
+		__atomic_store_n(&t->busy, 1, __ATOMIC_SEQ_CST);
+		if (!(__atomic_load_n(&mt_state, __ATOMIC_SEQ_CST) & MT_STATE_GATE))
+			return;
+		__atomic_store_n(&t->busy, 0, __ATOMIC_RELEASE);
+		mt_gate_wait();
+	}
+	__atomic_store_n(&t->busy, 1, __ATOMIC_SEQ_CST);
+}
+
+struct mt_thread *mt_enter_slow(void)
+{
+	struct mt_thread *t;
+
+	if (mt_tls.guard) {
+		count_lost();
+		return NULL;
+	}
+	if (__atomic_load_n(&mt_state, __ATOMIC_ACQUIRE) == MT_STATE_NEW && &mt_on_first_call)
+		mt_on_first_call();
+	if (!*mt_generation)
+		mt_on_silent_fork();
+	if ((__atomic_load_n(&mt_state, __ATOMIC_ACQUIRE) & ~(uint32_t)MT_STATE_GATE) !=
+	    MT_STATE_RUNNING)
+		return NULL;
+	mt_tls.guard = MT_GUARD_SELF;
+	t = mt_tls.thread ? mt_tls.thread : mt_thread_adopt();
+	if (!t) {
+		mt_tls.guard = MT_GUARD_NONE;
+		return NULL;
+	}
+	pass_gate(t);
+	mt_tls.guard = MT_GUARD_REAL;
+	return t;
+}
+
+/* mt_enter found the gate closed, the shim off, or itself in a new process. */
+struct mt_thread *mt_enter_closed(struct mt_thread *t)
+{
+	__atomic_store_n(&t->busy, 0, __ATOMIC_RELEASE);
+	mt_tls.guard = MT_GUARD_NONE;
+	return mt_enter_slow();
+}

@@ -1,0 +1,111 @@
+/*
+ * Fork, in one place: what happens before, in the parent and in the child, in this order.
+ *
+ * The handlers are registered from the constructor, before any of the program's: so `prepare` runs
+ * after all others and the two afterwards run before all others, as close to the clone as can be.
+ * In the child only the forking thread exists, and nothing here may wait for another: no lock is
+ * taken, no dl_iterate_phdr called, nothing of the parent's written.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stddef.h>
+
+#include "core/clock.h"
+#include "core/forked.h"
+#include "core/guard.h"
+#include "core/tick.h"
+#include "init.h"
+#include "out/file.h"
+#include "out/process.h"
+#include "samplers/sampler.h"
+#include "stack/stack.h"
+#include "sys/log.h"
+#include "sys/sys.h"
+
+/* Of the fork this thread is making. Thread-local: several threads may fork at once. */
+static __thread struct mt_fork_info pending __attribute__((tls_model("initial-exec")));
+static __thread int made __attribute__((tls_model("initial-exec")));
+
+static int recording(void)
+{
+	return (mt_state & ~(uint32_t)MT_STATE_GATE) == MT_STATE_RUNNING;
+}
+
+static void fork_prepare(void)
+{
+	made = 0;
+	if (!recording() || mt_tls.guard)
+		return;
+	pending.inexact = !mt_gate_close(mt_tls.thread);
+	pending.time = mt_clock_after();
+	made = 1;
+}
+
+static void fork_parent(void)
+{
+	if (made)
+		mt_gate_open();
+}
+
+static void child_reset(uint64_t time, uint32_t inexact)
+{
+	struct mt_thread *t = mt_tls.thread;
+
+	mt_tls.guard = MT_GUARD_SELF;
+	mt_log_close();
+	if (mt_generation)
+		*mt_generation = 1;
+	mt_thread_child(t);
+	mt_process_child(time, inexact);
+	if (t)
+		t->codec.time = mt_process.fork_time;
+	mt_stack_child(t);
+	mt_sampler_child();
+	mt_gate_reset();
+	if (t)
+		t->busy = 0;
+	mt_tls.guard = MT_GUARD_NONE;
+}
+
+static void fork_child(void)
+{
+	if (!made)
+		return;
+	made = 0;
+	child_reset(pending.time, pending.inexact);
+}
+
+/* _Fork or a raw clone: no handler ran, the wiped generation page gave it away. When it happened
+ * is not known; now is the nearest that can be said. */
+static void silent_fork(void)
+{
+	child_reset(mt_clock_after(), 1);
+}
+
+int mt_forked_take(struct mt_fork_info *info)
+{
+	int had = made;
+
+	*info = pending;
+	made = 0;
+	return had;
+}
+
+int mt_forked_is_vfork_child(void)
+{
+	return (uint32_t)mt_sys_getpid() != mt_process.pid && *mt_generation;
+}
+
+void mt_forked_seal(void)
+{
+	mt_file.stopped = EPERM;
+	__atomic_store_n(&mt_tick_due, UINT64_MAX, __ATOMIC_RELAXED);
+}
+
+int mt_fork_init(void)
+{
+	mt_on_silent_fork = silent_fork;
+	return -pthread_atfork(fork_prepare, fork_parent, fork_child);
+}

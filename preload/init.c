@@ -1,0 +1,296 @@
+/*
+ * The shim's start and end. Start happens at the first call of any hook, which may come from the
+ * loader before any constructor has run, or else from our constructor; what needs libc to be set up
+ * (environ, handlers) waits for the constructor. The list of steps is in start(): its order matters.
+ *
+ * Whatever fails, the program runs on untraced and the root says why in one line.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "init.h"
+
+#include <errno.h>
+#include <gnu/libc-version.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/config.h"
+#include "core/forked.h"
+#include "core/guard.h"
+#include "core/mem.h"
+#include "core/real.h"
+#include "out/file.h"
+#include "out/place.h"
+#include "out/process.h"
+#include "record/record.h"
+#include "samplers/sampler.h"
+#include "stack/stack.h"
+#include "sys/fmt.h"
+#include "sys/log.h"
+#include "sys/sys.h"
+
+#define ENVIRON_BYTES ((size_t)256 << 10)
+
+static int is_root; /* the process that speaks to the user: the trace's first, whatever its image */
+static char *const *start_environ;
+
+/* The environment before libc has set `environ`: the kernel's copy. */
+static char *const *early_environ(void)
+{
+	char *text = mt_mem_map(ENVIRON_BYTES), **vector;
+	ssize_t size = text ? mt_sys_slurp("/proc/self/environ", text, ENVIRON_BYTES) : -1;
+	size_t n = 0, room = 4096;
+
+	vector = mt_mem_map(room * sizeof(*vector));
+	if (size <= 0 || !vector)
+		return NULL;
+	for (char *p = text; p < text + size && n < room - 1; p += strlen(p) + 1)
+		vector[n++] = p;
+	return vector;
+}
+
+static const char *variable(const char *name)
+{
+	size_t length = strlen(name);
+
+	for (char *const *e = start_environ; e && *e; e++)
+		if (!strncmp(*e, name, length) && (*e)[length] == '=')
+			return *e + length + 1;
+	return NULL;
+}
+
+static const struct {
+	const char *fact;
+	const char *names[3];
+} ranks[] = {
+	{ "rank", { "RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK" } },
+	{ "local_rank", { "LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK" } },
+	{ "world_size", { "WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE" } },
+};
+
+static const char *rank_value(size_t which)
+{
+	const char *value = NULL;
+
+	for (size_t i = 0; i < 3 && !value; i++)
+		value = variable(ranks[which].names[i]);
+	return value;
+}
+
+/* ---- the trace ----------------------------------------------------------------------------------- */
+
+static int trace_join(void)
+{
+	const char *number = mt_config.trace;
+	int err = mt_file_join(mt_config.trace);
+
+	if (err)
+		return err;
+	for (int colons = 0; *number && colons < 5; number++)
+		colons += *number == ':';
+	mt_process.parent = (uint32_t)mt_parse_number(&number, 16);
+	mt_process.reason = MT_PROCESS_EXEC;
+	mt_process.pid = (uint32_t)mt_sys_getpid();
+	mt_clock_is_tsc = (mt_file.header->flags & MT_FILE_TSC) != 0;
+	is_root = mt_file.header->root_pid == mt_process.pid &&
+		  mt_file.header->root_start == mt_process_start(mt_process.pid);
+	if (is_root)
+		mt_log_init((int)mt_config.log);
+	return 0;
+}
+
+static int trace_create(void)
+{
+	static char path[MT_PATH_MAX];
+	const char *rank = rank_value(0);
+	int moved, err;
+
+	is_root = 1;
+	mt_log_init((int)mt_config.log);
+	mt_config_complain();
+	mt_clock_is_tsc = mt_clock_tsc_is_usable();
+	err = mt_place_expand(mt_config.out, rank ? rank : "0", path, sizeof(path));
+	if (!err)
+		err = mt_place_create(path, &moved);
+	if (err) {
+		mt_log(MT_LOG_WARN, "cannot write %s: %s; the program runs untraced",
+		       err == -ENAMETOOLONG ? mt_config.out : path, mt_file_why(-err));
+		return err;
+	}
+	if (moved)
+		mt_log(MT_LOG_WARN, "%s is in use or not a trace of yours; writing %s", path,
+		       mt_file.path);
+	mt_process.number = MT_ROOT_PROC;
+	mt_process.reason = MT_PROCESS_ROOT;
+	mt_process.pid = mt_file.header->root_pid;
+	return 0;
+}
+
+/* Modes that later parts bring: said once, and recorded as what is built. */
+static void say_unbuilt(struct mt_thread *t)
+{
+	if (mt_config.mode == MT_MODE_SAMPLE) {
+		mt_log(MT_LOG_WARN, "MEMTRACE_MODE=sample is not built yet; recording in full");
+		mt_record_note(t, "sample mode was asked for and is not built yet: recorded in full");
+	}
+	if (mt_config.python == MT_PYTHON_OBJECTS) {
+		mt_log(MT_LOG_WARN,
+		       "MEMTRACE_PYTHON=objects is not built yet; recording Python frames");
+		mt_record_note(t, "Python objects were asked for and are not built yet");
+	}
+}
+
+static void fact(struct mt_thread *t, const char *key, const char *value)
+{
+	if (value)
+		mt_record_fact(t, key, value, strlen(value));
+}
+
+static void machine_facts(struct mt_thread *t)
+{
+	char text[4096];
+	struct utsname host;
+	int64_t kib;
+
+	if (mt_sys1(SYS_uname, &host) == 0) {
+		fact(t, "host", host.nodename);
+		mt_fmt(text, sizeof(text), "%s %s %s", host.sysname, host.release, host.machine);
+		fact(t, "kernel", text);
+	}
+	fact(t, "libc", gnu_get_libc_version());
+	if (mt_sys_slurp("/proc/meminfo", text, sizeof(text)) > 0 &&
+	    (kib = mt_find_field(text, "MemTotal")) > 0) {
+		mt_fmt(text, sizeof(text), "%lu", (uint64_t)kib * 1024);
+		fact(t, "memory_total", text);
+	}
+	fact(t, "mode", "full");
+	fact(t, "events", "all");
+	fact(t, "events_asked", mt_config.events == MT_EVENTS_FOLDED ? "folded" : "all");
+	if (mt_config.events == MT_EVENTS_FOLDED)
+		mt_record_note(t, "folding of short-lived allocations is not built yet: every "
+				  "event is listed, as with MEMTRACE_EVENTS=all");
+}
+
+static void image_facts(struct mt_thread *t)
+{
+	char text[4096];
+	ssize_t n;
+
+	if (mt_sys_readlink("/proc/self/exe", text, sizeof(text)) > 0)
+		fact(t, "exe", text);
+	n = mt_sys_slurp("/proc/self/cmdline", text, sizeof(text));
+	if (n > 0)
+		mt_record_fact(t, "cmdline", text, (size_t)n - (text[n - 1] == '\0'));
+	if (is_root && mt_sys2(SYS_getcwd, text, sizeof(text)) > 0)
+		fact(t, "cwd", text);
+	for (size_t i = 0; i < sizeof(ranks) / sizeof(ranks[0]); i++)
+		fact(t, ranks[i].fact, rank_value(i));
+}
+
+/* The first records of this image: it is in the trace even if it never allocates. */
+static void introduce(void)
+{
+	struct mt_thread *t = mt_thread_adopt();
+
+	if (!t)
+		return;
+	mt_stack_init(t, (unsigned int)mt_config.depth, mt_config.python != MT_PYTHON_OFF);
+	image_facts(t);
+	if (mt_process.reason == MT_PROCESS_ROOT) {
+		machine_facts(t);
+		say_unbuilt(t);
+	}
+	mt_sampler_init(t, (uint64_t)mt_config.interval);
+}
+
+static int start(void)
+{
+	if (mt_real_resolve() < 0 || getauxval(AT_SECURE))
+		return -1;
+	start_environ = environ ? (char *const *)environ : early_environ();
+	mt_config_read(start_environ);
+	if (mt_config.mode == MT_MODE_DORMANT)
+		return -1;
+	mt_file.max_bytes = (uint64_t)mt_config.max_bytes;
+	if ((*mt_config.trace ? trace_join() : trace_create()) < 0)
+		return -1;
+	mt_gate_init();
+	mt_thread_init();
+	mt_record_init();
+	introduce();
+	return 0;
+}
+
+static void first_call(void)
+{
+	uint32_t fresh = MT_STATE_NEW;
+	int saved = errno;
+	uint32_t next;
+
+	if (!__atomic_compare_exchange_n(&mt_state, &fresh, MT_STATE_STARTING, 0, __ATOMIC_ACQ_REL,
+					 __ATOMIC_ACQUIRE))
+		return;
+	mt_tls.guard = MT_GUARD_SELF;
+	next = start() < 0 ? MT_STATE_OFF : MT_STATE_RUNNING;
+	mt_tls.guard = MT_GUARD_NONE;
+	/* Release: who sees RUNNING sees the resolved functions and the trace. */
+	__atomic_store_n(&mt_state, next, __ATOMIC_RELEASE);
+	errno = saved;
+}
+
+/* Ready before any constructor: libraries that are initialised ahead of us may allocate. */
+void (*mt_on_first_call)(void) = first_call;
+
+/* ---- the end ---------------------------------------------------------------------------------------- */
+
+static void say_where(void)
+{
+	const struct mt_file_header *h = mt_file.header;
+	uint32_t error = __atomic_load_n(&h->error, __ATOMIC_RELAXED);
+	uint64_t kib = (MT_HEADER_BYTES + __atomic_load_n(&h->next, __ATOMIC_RELAXED) *
+						  MT_UNIT_BYTES) / 1024;
+
+	if (error)
+		mt_log(MT_LOG_WARN, "the trace is incomplete: %s; what was recorded is in %s",
+		       mt_file_why((int)error), mt_file.path);
+	else if (!mt_config.quiet)
+		mt_log(MT_LOG_WARN, "wrote %s (%lu KiB); read it with: memtrace-report %s",
+		       mt_file.path, kib, mt_file.path);
+}
+
+/* Registered before the loader's own exit handler, so it runs after every destructor. */
+static void at_exit(int status, void *unused)
+{
+	struct mt_thread *t;
+
+	(void)unused;
+	if (mt_forked_is_vfork_child())
+		return;
+	t = mt_enter();
+	if (!t)
+		return;
+	mt_record_exit(t, MT_EXIT_EXIT, status);
+	mt_leave(t);
+	if (is_root && mt_process.pid == mt_file.header->root_pid)
+		say_where();
+}
+
+__attribute__((constructor)) static void constructor(void)
+{
+	int saved = errno;
+
+	first_call();
+	if (mt_state == MT_STATE_RUNNING) {
+		mt_tls.guard = MT_GUARD_SELF;
+		mt_environ_install();
+		mt_fork_init();
+		on_exit(at_exit, NULL);
+		mt_tls.guard = MT_GUARD_NONE;
+	}
+	errno = saved;
+}

@@ -1,0 +1,16 @@
+/*
+ * Steps of the shim's life that init.c orders.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef MEMTRACE_PRELOAD_INIT_H
+#define MEMTRACE_PRELOAD_INIT_H
+
+/* Registers the fork handlers. 0 or -errno. */
+int mt_fork_init(void);
+
+/* environ with what children need to join: LD_PRELOAD's entry of ours made absolute, MEMTRACE_TRACE.
+ * Called from the constructor: libc has set up `environ` by then. */
+void mt_environ_install(void);
+
+#endif

@@ -1,0 +1,118 @@
+/*
+ * Records on their way into the file: the slow path. See stream.h.
+ *
+ * Chunks double from one unit to CHUNK_MAX per stream, so that a short-lived process costs a page
+ * and a busy thread rarely comes here. A chunk's deltas start at the time of the stream's last
+ * event and not at the time of the claim: the record that found the old chunk full carries a stamp
+ * from before it.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "out/stream.h"
+
+#include "core/clock.h"
+#include "out/file.h"
+#include "out/process.h"
+#include "sys/sys.h"
+
+#define CHUNK_FIRST_FORK 2 /* units: a forked child that only execs or exits */
+#define CHUNK_FIRST 8 /* a new image has modules and facts to tell */
+#define CHUNK_MAX 1024 /* 256 KiB: nothing is gained above, see the write path measurements */
+
+static uint8_t *drop(struct mt_thread *t)
+{
+	if (t->chunk)
+		__atomic_fetch_add(&t->chunk->lost, 1, __ATOMIC_RELAXED);
+	else
+		t->lost++;
+	return NULL;
+}
+
+static void chunk_start(struct mt_thread *t, struct mt_chunk *chunk, uint32_t units,
+			uint64_t offset)
+{
+	uint64_t base = t->codec.time ? t->codec.time : mt_clock_before();
+
+	chunk->units = units;
+	chunk->self = offset;
+	chunk->proc = mt_process.number;
+	chunk->stream = t->stream;
+	chunk->seq = t->seq++;
+	chunk->kind = MT_CHUNK_RECORDS;
+	chunk->base_time = base;
+	chunk->low_water = base;
+	chunk->check = mt_chunk_check(chunk);
+	chunk->used = 0;
+	chunk->lost = t->lost;
+	t->lost = 0;
+	/* Release: whoever sees the magic sees a whole header. */
+	__atomic_store_n(&chunk->magic, MT_CHUNK_MAGIC, __ATOMIC_RELEASE);
+	mt_codec_start(&t->codec, base);
+	t->chunk = chunk;
+	t->at = (uint8_t *)(chunk + 1);
+	t->end = (uint8_t *)chunk + (size_t)units * MT_UNIT_BYTES;
+}
+
+static uint32_t units_for(struct mt_thread *t, size_t room)
+{
+	size_t need = (room + sizeof(struct mt_chunk) + MT_UNIT_BYTES - 1) / MT_UNIT_BYTES;
+
+	if (!t->next_units)
+		t->next_units = mt_process.reason == MT_PROCESS_FORK ? CHUNK_FIRST_FORK
+								     : CHUNK_FIRST;
+	if (need < t->next_units)
+		need = t->next_units;
+	if (t->next_units < CHUNK_MAX)
+		t->next_units *= 2;
+	return (uint32_t)need;
+}
+
+uint8_t *mt_stream_next(struct mt_thread *t, size_t room)
+{
+	void *old_map = t->map, *map;
+	uint64_t old_bytes = t->map_bytes, map_bytes, offset;
+	struct mt_chunk *chunk;
+	uint32_t units;
+	int first = t->seq == 0;
+
+	if (mt_file.stopped || !mt_process_number() || room > (size_t)1 << 20)
+		return drop(t);
+	units = units_for(t, first ? room + 512 : room + 64);
+	chunk = mt_file_claim(units, &offset, &map, &map_bytes);
+	if (!chunk)
+		return drop(t);
+	chunk_start(t, chunk, units, offset);
+	t->map = map;
+	t->map_bytes = map_bytes;
+	if (old_map)
+		mt_sys_munmap(old_map, old_bytes);
+	if (first)
+		mt_process_introduce(t);
+	if (!t->named) {
+		t->named = 1;
+		mt_process_thread(t);
+	}
+	if ((size_t)(t->end - t->at) < room)
+		return drop(t);
+	return t->at;
+}
+
+void mt_stream_trim(struct mt_thread *t)
+{
+	struct mt_chunk *chunk = t->chunk;
+	uint32_t units, keep;
+
+	if (!chunk)
+		return;
+	units = chunk->units;
+	keep = (uint32_t)((size_t)(t->at - (uint8_t *)chunk + MT_UNIT_BYTES - 1) / MT_UNIT_BYTES);
+	t->end = t->at; /* later records, if any, go to a small chunk of their own */
+	t->next_units = 1;
+	if (keep >= units)
+		return;
+	/* First the chunk lets go, then the file takes back; the other order would let another
+	 * process claim units that a reader still counts as ours. */
+	__atomic_store_n(&chunk->units, keep, __ATOMIC_RELEASE);
+	mt_file_trim(chunk->self + (uint64_t)units * MT_UNIT_BYTES,
+		     chunk->self + (uint64_t)keep * MT_UNIT_BYTES);
+}

@@ -1,0 +1,144 @@
+/*
+ * The recorder, off the hot path: processes, threads, marks and facts. See record.h.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <string.h>
+#include <sys/wait.h>
+
+#include "core/guard.h"
+#include "core/tick.h"
+#include "out/file.h"
+#include "out/process.h"
+#include "out/stream.h"
+#include "record/record.h"
+#include "sys/fmt.h"
+#include "sys/sys.h"
+
+#define TEXT_MAX 4096
+
+static struct mt_str text_of(const char *text)
+{
+	size_t length = text ? strnlen(text, TEXT_MAX) : 0;
+
+	return (struct mt_str){ text, (uint32_t)length };
+}
+
+/* Does this environment load the shim again? The entry is ours if it names a libmemtrace. */
+static int env_is_traced(char *const envp[])
+{
+	for (; envp && *envp; envp++)
+		if (!strncmp(*envp, "LD_PRELOAD=", 11))
+			return strstr(*envp, "libmemtrace") != NULL;
+	return 0;
+}
+
+void mt_record_fork(struct mt_thread *t, pid_t pid, uint64_t time, uint32_t inexact,
+		    struct mt_caller caller)
+{
+	uint32_t native, python;
+
+	mt_tls.guard = MT_GUARD_SELF;
+	native = mt_stack_native(t, caller);
+	python = mt_stack_python(t);
+	MT_EMIT(t, fork, .time = time, .pid = (uint64_t)pid, .flags = inexact, .native = native,
+		.python = python);
+	mt_tls.guard = MT_GUARD_REAL;
+}
+
+/* In a vfork child this writes into the parent's stream, in the parent's memory: the pid tells.
+ * An image about to be replaced gives its tail back; its successor starts a chunk of its own. */
+void mt_record_exec(struct mt_thread *t, const char *path, char *const envp[])
+{
+	uint64_t pid = (uint64_t)mt_sys_getpid();
+
+	MT_EMIT(t, exec, .time = mt_clock_before(), .pid = pid,
+		.traced = (uint64_t)env_is_traced(envp), .path = text_of(path));
+	if (pid == mt_process.pid)
+		mt_stream_trim(t);
+}
+
+void mt_record_exec_failed(struct mt_thread *t, int error)
+{
+	MT_EMIT(t, exec_failed, .time = mt_clock_before(), .pid = (uint64_t)mt_sys_getpid(),
+		.error = (uint64_t)error);
+}
+
+void mt_record_spawn(struct mt_thread *t, pid_t pid, const char *path, char *const envp[])
+{
+	MT_EMIT(t, spawn, .time = mt_clock_before(), .pid = (uint64_t)pid,
+		.traced = (uint64_t)env_is_traced(envp), .path = text_of(path));
+}
+
+void mt_record_wait(struct mt_thread *t, pid_t pid, int status)
+{
+	if (WIFEXITED(status))
+		MT_EMIT(t, wait, .time = mt_clock_before(), .pid = (uint64_t)pid,
+			.code = (uint64_t)WEXITSTATUS(status));
+	else if (WIFSIGNALED(status))
+		MT_EMIT(t, wait, .time = mt_clock_before(), .pid = (uint64_t)pid,
+			.signal = (uint64_t)WTERMSIG(status), .code = WCOREDUMP(status) ? 1 : 0);
+}
+
+void mt_record_exit(struct mt_thread *t, enum mt_exit_kind kind, int code)
+{
+	uint64_t now = mt_clock_before();
+
+	/* A child that recorded nothing stays out of the trace; its parent's records tell of it. */
+	if (!mt_process.number) {
+		mt_file_slot_drop();
+		return;
+	}
+	mt_tls.guard = MT_GUARD_SELF;
+	if (mt_tick_work && mt_tick_due != UINT64_MAX)
+		mt_tick_work(t, UINT64_MAX); /* the last sample */
+	MT_EMIT(t, exit, .time = now, .kind = kind, .code = (uint64_t)(code & 0xff));
+	mt_stream_trim(t);
+	mt_file_slot_drop();
+	mt_tls.guard = MT_GUARD_REAL;
+}
+
+void mt_record_mark(struct mt_thread *t, enum mt_mark_kind kind, uint64_t value, const char *label)
+{
+	MT_EMIT(t, mark, .time = mt_clock_before(), .kind = kind, .value = value,
+		.label = text_of(label));
+}
+
+void mt_record_thread_name(struct mt_thread *t)
+{
+	if (t->chunk)
+		mt_process_thread(t);
+}
+
+void mt_record_fact(struct mt_thread *t, const char *key, const char *value, size_t length)
+{
+	if (length > TEXT_MAX)
+		length = TEXT_MAX;
+	MT_EMIT(t, fact, .key = text_of(key), .value = { value, (uint32_t)length });
+}
+
+void mt_record_note(struct mt_thread *t, const char *text)
+{
+	MT_EMIT(t, note, .time = mt_clock_before(), .text = text_of(text));
+}
+
+/* A thread took over the stream of one that ended. A fresh stream says it in its first chunk. */
+static void thread_start(struct mt_thread *t)
+{
+	if (t->chunk) {
+		t->named = 1;
+		mt_process_thread(t);
+	}
+}
+
+static void thread_end(struct mt_thread *t)
+{
+	if (t->chunk)
+		MT_EMIT(t, thread_end, .time = mt_clock_before(), .tid = t->tid);
+}
+
+void mt_record_init(void)
+{
+	mt_thread_on_start = thread_start;
+	mt_thread_on_end = thread_end;
+}

@@ -1,0 +1,190 @@
+/*
+ * The recorder's hot path: allocations, frees, mappings. See record.h. Costs are dominated by the
+ * stack capture; the rest is a time stamp, some ten bytes of varints and one release store.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "record/record.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/shm.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+
+#include "core/guard.h"
+#include "core/tick.h"
+#include "out/stream.h"
+#include "sys/sys.h"
+
+#define TMPFS_MAGIC 0x01021994
+#define HUGETLBFS_MAGIC 0x958458f6
+
+uint32_t mt_record_paused;
+
+struct stacks {
+	uint32_t native, python;
+};
+
+static inline struct stacks capture(struct mt_thread *t, struct mt_caller caller)
+{
+	struct stacks s;
+
+	s.native = mt_stack_native(t, caller);
+	s.python = mt_stack_python(t);
+	return s;
+}
+
+void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, size_t size,
+		     struct mt_caller caller)
+{
+	uint64_t now = mt_clock_after();
+
+	if (mt_unlikely(mt_record_paused))
+		return;
+	mt_tls.guard = MT_GUARD_SELF;
+	{
+		struct stacks s = capture(t, caller);
+
+		MT_EMIT(t, alloc, .time = now, .addr = (uintptr_t)block, .size = size,
+			.native = s.native, .python = s.python, .kind = kind);
+	}
+	mt_tick(t, now);
+	mt_tls.guard = MT_GUARD_REAL;
+}
+
+void mt_record_free(struct mt_thread *t, unsigned int kind, const void *block)
+{
+	MT_EMIT(t, free, .time = mt_clock_before(), .addr = (uintptr_t)block, .kind = kind);
+}
+
+void mt_record_free_at(struct mt_thread *t, const void *block, uint64_t before)
+{
+	MT_EMIT(t, free, .time = before, .addr = (uintptr_t)block);
+}
+
+void mt_record_realloc(struct mt_thread *t, const void *old, const void *block, size_t size,
+		       uint64_t before, struct mt_caller caller)
+{
+	uint64_t after = mt_clock_after();
+
+	if (mt_unlikely(mt_record_paused)) {
+		mt_record_free_at(t, old, before);
+		return;
+	}
+	mt_tls.guard = MT_GUARD_SELF;
+	{
+		struct stacks s = capture(t, caller);
+
+		MT_EMIT(t, realloc, .time = before, .old_addr = (uintptr_t)old,
+			.took = after > before ? after - before : 0, .addr = (uintptr_t)block,
+			.size = size, .native = s.native, .python = s.python);
+	}
+	mt_tick(t, after);
+	mt_tls.guard = MT_GUARD_REAL;
+}
+
+/* ---- mappings: rare, so no care is taken to be short ------------------------------------------- */
+
+int mt_record_is_memory_file(int fd)
+{
+	struct statfs fs;
+
+	return fd >= 0 && mt_sys2(SYS_fstatfs, fd, &fs) == 0 &&
+	       ((uint32_t)fs.f_type == TMPFS_MAGIC || (uint32_t)fs.f_type == HUGETLBFS_MAGIC);
+}
+
+void mt_record_map(struct mt_thread *t, const struct mt_mapping *map, struct mt_caller caller)
+{
+	uint64_t now = mt_clock_after();
+	int fd = map->flags & MAP_ANONYMOUS ? -1 : map->fd;
+	unsigned int kind = MT_KIND_MMAP;
+	struct stat st = { 0 };
+	struct stacks s;
+
+	if (mt_record_paused)
+		return;
+	mt_tls.guard = MT_GUARD_SELF;
+	if (fd >= 0)
+		mt_sys_fstat(fd, &st);
+	if ((map->flags & MAP_SHARED) && (fd < 0 || mt_record_is_memory_file(fd)))
+		kind = MT_KIND_SHM;
+	if (map->backing)
+		kind |= MT_KIND_BACKING;
+	s = capture(t, caller);
+	MT_EMIT(t, map, .time = now, .addr = (uintptr_t)map->addr, .size = map->size, .kind = kind,
+		.prot = (uint64_t)map->prot, .flags = (uint64_t)(uint32_t)map->flags,
+		.dev = st.st_dev, .inode = st.st_ino, .offset = (uint64_t)map->offset,
+		.native = s.native, .python = s.python);
+	mt_tick(t, now);
+	mt_tls.guard = MT_GUARD_REAL;
+}
+
+void mt_record_unmap(struct mt_thread *t, const void *addr, size_t size, uint64_t before)
+{
+	MT_EMIT(t, unmap, .time = before, .addr = (uintptr_t)addr, .size = size);
+}
+
+void mt_record_remap(struct mt_thread *t, const void *old, size_t old_size, const void *addr,
+		     size_t size, int flags, uint64_t before, struct mt_caller caller)
+{
+	uint64_t after = mt_clock_after();
+	struct stacks s;
+
+	mt_tls.guard = MT_GUARD_SELF;
+	s = capture(t, caller);
+	MT_EMIT(t, remap, .time = before, .old_addr = (uintptr_t)old, .old_size = old_size,
+		.took = after > before ? after - before : 0, .addr = (uintptr_t)addr, .size = size,
+		.flags = (uint64_t)flags, .native = s.native, .python = s.python);
+	mt_tls.guard = MT_GUARD_REAL;
+}
+
+void mt_record_break(struct mt_thread *t, const void *old, const void *addr, int backing,
+		     struct mt_caller caller)
+{
+	uint64_t now = mt_clock_after();
+	struct stacks s;
+
+	mt_tls.guard = MT_GUARD_SELF;
+	s = capture(t, caller);
+	MT_EMIT(t, brk, .time = now, .old_addr = (uintptr_t)old, .addr = (uintptr_t)addr,
+		.kind = MT_KIND_MMAP | (backing ? (unsigned int)MT_KIND_BACKING : 0),
+		.native = s.native, .python = s.python);
+	mt_tls.guard = MT_GUARD_REAL;
+}
+
+void mt_record_shmat(struct mt_thread *t, int id, const void *addr, struct mt_caller caller)
+{
+	uint64_t now = mt_clock_after();
+	struct shmid_ds info = { 0 };
+	struct stacks s;
+
+	mt_tls.guard = MT_GUARD_SELF;
+	mt_sys3(SYS_shmctl, id, IPC_STAT, &info);
+	s = capture(t, caller);
+	MT_EMIT(t, map, .time = now, .addr = (uintptr_t)addr, .size = info.shm_segsz,
+		.kind = MT_KIND_SHM, .flags = MAP_SHARED, .inode = (uint64_t)id,
+		.native = s.native, .python = s.python);
+	MT_EMIT(t, object, .time = now, .op = MT_OBJECT_SHMAT, .inode = (uint64_t)id,
+		.size = info.shm_segsz, .native = s.native, .python = s.python);
+	mt_tls.guard = MT_GUARD_REAL;
+}
+
+void mt_record_object(struct mt_thread *t, enum mt_object_op op, int fd, uint64_t size,
+		      const char *name, struct mt_caller caller)
+{
+	struct stat st = { 0 };
+	struct stacks s;
+	uint32_t length = 0;
+
+	mt_tls.guard = MT_GUARD_SELF;
+	if (fd >= 0)
+		mt_sys_fstat(fd, &st);
+	while (name && length < 255 && name[length])
+		length++;
+	s = capture(t, caller);
+	MT_EMIT(t, object, .time = mt_clock_before(), .op = op, .dev = st.st_dev,
+		.inode = st.st_ino, .size = size, .name = { name, length }, .native = s.native,
+		.python = s.python);
+	mt_tls.guard = MT_GUARD_REAL;
+}
