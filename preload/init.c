@@ -248,13 +248,15 @@ void (*mt_on_first_call)(void) = first_call;
 
 /* ---- the end ---------------------------------------------------------------------------------------- */
 
-static void say_where(void)
+void mt_forked_say_end(void)
 {
 	const struct mt_file_header *h = mt_file.header;
 	uint32_t error = __atomic_load_n(&h->error, __ATOMIC_RELAXED);
 	uint64_t kib = (MT_HEADER_BYTES + __atomic_load_n(&h->next, __ATOMIC_RELAXED) *
 						  MT_UNIT_BYTES) / 1024;
 
+	if (!is_root || mt_process.pid != h->root_pid)
+		return;
 	if (error)
 		mt_log(MT_LOG_WARN, "the trace is incomplete: %s; what was recorded is in %s",
 		       mt_file_why((int)error), mt_file.path);
@@ -276,8 +278,7 @@ static void at_exit(int status, void *unused)
 		return;
 	mt_record_exit(t, MT_EXIT_EXIT, status);
 	mt_leave(t);
-	if (is_root && mt_process.pid == mt_file.header->root_pid)
-		say_where();
+	mt_forked_say_end();
 }
 
 __attribute__((constructor)) static void constructor(void)

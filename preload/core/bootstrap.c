@@ -7,7 +7,7 @@
 
 #include <errno.h>
 
-char mt_bootstrap_arena[MT_BOOTSTRAP_BYTES] __attribute__((aligned(64)));
+char mt_bootstrap_arena[MT_BOOTSTRAP_BYTES] __attribute__((aligned(4096)));
 static size_t used;
 
 void *mt_bootstrap_alloc(size_t alignment, size_t size)

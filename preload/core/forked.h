@@ -22,4 +22,7 @@ int mt_forked_is_vfork_child(void);
 /* Only what is mapped already is used from now on: a seccomp filter is being installed. */
 void mt_forked_seal(void);
 
+/* After the EXIT record: the root tells the user where the trace is. */
+void mt_forked_say_end(void);
+
 #endif

@@ -201,6 +201,7 @@ static void exit_now(int status)
 	if (t) {
 		mt_record_exit(t, MT_EXIT_UNDERSCORE, status);
 		mt_leave(t);
+		mt_forked_say_end();
 	}
 }
 

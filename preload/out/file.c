@@ -89,16 +89,27 @@ static int map_header(int fd)
 	return 0;
 }
 
+/* The largest size the file may get: the user's cap and the process's file size limit. */
+static uint64_t size_cap(int *error)
+{
+	struct rlimit limit = { 0 };
+	uint64_t cap = mt_file.max_bytes ? mt_file.max_bytes : UINT64_MAX;
+
+	*error = -EOVERFLOW;
+	if (mt_sys4(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, &limit) == 0 && limit.rlim_cur < cap) {
+		*error = -EFBIG;
+		cap = limit.rlim_cur;
+	}
+	return cap;
+}
+
 /* Reserves [from, to) of the file. Where the file system can't, zeros are written: slower, but the
  * blocks are there just the same. */
 static int reserve_space(int fd, uint64_t from, uint64_t to)
 {
 	static const char zeros[4096];
-	struct rlimit limit = { 0 };
 	int err;
 
-	if (mt_sys4(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, &limit) == 0 && to > limit.rlim_cur)
-		return -EFBIG;
 	do
 		err = mt_sys_fallocate(fd, from, to - from);
 	while (err == -EINTR);
@@ -148,6 +159,7 @@ static void header_fill(struct mt_file_header *h)
 int mt_file_create(const char *path)
 {
 	struct stat st;
+	uint64_t cap, size;
 	int fd, err;
 
 	/* The program's umask must not take our own right to map the file away. */
@@ -155,7 +167,10 @@ int mt_file_create(const char *path)
 	if (fd < 0)
 		return fd;
 	mt_sys2(SYS_fchmod, fd, 0600);
-	err = reserve_space(fd, 0, GROUP_BYTES);
+	cap = size_cap(&err);
+	size = cap < GROUP_BYTES ? cap / MT_UNIT_BYTES * MT_UNIT_BYTES : GROUP_BYTES;
+	if (size > MT_HEADER_BYTES)
+		err = reserve_space(fd, 0, size);
 	if (!err)
 		err = mt_sys_fstat(fd, &st);
 	if (!err)
@@ -166,7 +181,7 @@ int mt_file_create(const char *path)
 		return err;
 	}
 	header_fill(mt_file.header);
-	mt_file.header->limit = (GROUP_BYTES - MT_HEADER_BYTES) / MT_UNIT_BYTES;
+	mt_file.header->limit = (size - MT_HEADER_BYTES) / MT_UNIT_BYTES;
 	mt_file.dev = st.st_dev;
 	mt_file.inode = st.st_ino;
 	mt_file.fd = mt_file.root_fd = mt_sys_raise_fd(fd);
@@ -325,17 +340,17 @@ static int extend(int fd, uint64_t end)
 	struct mt_file_header *h = mt_file.header;
 	uint64_t limit = __atomic_load_n(&h->limit, __ATOMIC_ACQUIRE);
 	uint64_t from = MT_HEADER_BYTES + limit * MT_UNIT_BYTES;
-	uint64_t to = MT_HEADER_BYTES + end * MT_UNIT_BYTES;
+	uint64_t to = MT_HEADER_BYTES + end * MT_UNIT_BYTES, cap;
 	int err;
 
 	if (end <= limit)
 		return 0;
+	cap = size_cap(&err);
+	if (to > cap)
+		return err;
 	to = (to + GROUP_BYTES - 1) / GROUP_BYTES * GROUP_BYTES;
-	if (mt_file.max_bytes && to > mt_file.max_bytes) {
-		to = mt_file.max_bytes / MT_UNIT_BYTES * MT_UNIT_BYTES;
-		if (to < MT_HEADER_BYTES + end * MT_UNIT_BYTES)
-			return -EOVERFLOW;
-	}
+	if (to > cap)
+		to = cap / MT_UNIT_BYTES * MT_UNIT_BYTES;
 	err = reserve_space(fd, from, to);
 	if (!err)
 		fetch_max(&h->limit, (to - MT_HEADER_BYTES) / MT_UNIT_BYTES);
