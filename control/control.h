@@ -1,0 +1,43 @@
+/*
+ * The driver's parts. Commands return the exit status of the program; messages go to standard error
+ * as one line that says what, where and what to do.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef MEMTRACE_CONTROL_H
+#define MEMTRACE_CONTROL_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+enum { EXIT_USAGE = 2, EXIT_OWN_FAILURE = 125, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
+
+int command_run(int argc, char **argv);
+int command_report(int argc, char **argv);
+
+/* "memtrace: ..." and a newline on standard error. */
+void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Finds one of our files beside the driver or where it was installed; -1 and a message if nowhere.
+ * name: "libmemtrace.so" or "memtrace-report". */
+int find_part(const char *name, char *out, size_t size);
+
+/* Looks `command` up as execvp would. 0, or the errno that execvp would end with. */
+int find_program(const char *command, char *out, size_t size);
+
+/* Why the loader would not load the shim into this program, as a clause ("it is statically
+ * linked"), looking through #! lines; NULL: nothing is known against it. argv: of the command. */
+const char *why_not_traced(const char *path, char *const argv[]);
+
+/* Runs argv and stays its parent until it ends: signals forwarded, stops followed, orphans reaped.
+ * The status to leave with: the command's own, 128+N, 126, 127 or 125. */
+int supervise(char *const argv[]);
+
+/*
+ * Options of `memtrace run`, from options.def: argv[*at] is one; sets its variable in the
+ * environment and moves *at past it. 0, or -1 after a message.
+ */
+int run_option(int argc, char **argv, int *at);
+void run_options_help(void);
+
+#endif

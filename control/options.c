@@ -1,0 +1,142 @@
+/*
+ * Options of `memtrace run`: each row of options.def that has a name becomes a variable of the
+ * command's environment, after a look at its value, so that a slip is told before hours are lost.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control.h"
+
+enum type { SIZE, COUNT, SECONDS, FLAG, CHOICE, TEXT };
+
+static const struct option {
+	const char *variable, *name, *fallback, *argument, *help;
+	enum type type;
+	int64_t low, high;
+} options[] = {
+#define MT_OPTION(field, NAME, option, TYPE, def, low, high, argument, help)                     \
+	{ "MEMTRACE_" #NAME, option, def, argument, help, TYPE, low, high },
+#include "memtrace/options.def"
+#undef MT_OPTION
+};
+
+#define OPTIONS (sizeof(options) / sizeof(options[0]))
+
+/* An off-by-default flag is a switch; any other option takes a value. */
+static int is_switch(const struct option *o)
+{
+	return o->type == FLAG && !strcmp(o->fallback, "off");
+}
+
+static int in_list(const char *list, const char *word)
+{
+	size_t length = strlen(word);
+
+	for (const char *p = list; p; p = strchr(p, '|'), p = p ? p + 1 : NULL)
+		if (!strncmp(p, word, length) && (p[length] == '|' || !p[length]))
+			return length > 0;
+	return 0;
+}
+
+/* The value in the table's unit; -1 when it is no number of that type. */
+static int64_t number(const struct option *o, const char *text)
+{
+	char *end;
+	double v;
+
+	if (*text < '0' || *text > '9')
+		return -1;
+	v = strtod(text, &end);
+	if (o->type == SECONDS)
+		return *end || v > 1e9 ? -1 : (int64_t)(v * 1e9);
+	if (*end && strchr("kKmMgGtT", *end)) {
+		v *= (double)(UINT64_C(1) << (10 * (strchr("kmgt", *end | 0x20) - "kmgt" + 1)));
+		end++;
+	}
+	if (*end || strchr(text, '.') || v > 9e18)
+		return -1;
+	return (int64_t)v;
+}
+
+static int valid(const struct option *o, const char *text)
+{
+	int64_t v;
+
+	switch (o->type) {
+	case TEXT:
+		return *text != '\0';
+	case FLAG:
+		return in_list("on|off|1|0|yes|no|true|false", text);
+	case CHOICE:
+		return in_list(o->argument, text);
+	default:
+		v = number(o, text);
+		return v >= o->low && v <= o->high;
+	}
+}
+
+static const struct option *option_find(const char *name, size_t length)
+{
+	if (length == 1 && *name == 'o')
+		return option_find("out", 3);
+	for (size_t i = 0; i < OPTIONS; i++)
+		if (strlen(options[i].name) == length && length &&
+		    !strncmp(options[i].name, name, length))
+			return &options[i];
+	return NULL;
+}
+
+int run_option(int argc, char **argv, int *at)
+{
+	const char *word = argv[*at];
+	const char *name = word + 1 + (word[1] == '-');
+	const char *equals = strchr(name, '=');
+	const struct option *o =
+		option_find(name, equals ? (size_t)(equals - name) : strlen(name));
+	const char *value;
+
+	if (!o) {
+		complain("run: no option %s; see memtrace --help", word);
+		return -1;
+	}
+	if (equals)
+		value = equals + 1;
+	else if (is_switch(o))
+		value = "1";
+	else if (*at + 1 < argc)
+		value = argv[++*at];
+	else {
+		complain("run: --%s needs a value (%s)", o->name, o->argument);
+		return -1;
+	}
+	if (!valid(o, value)) {
+		complain("run: --%s %s: not a valid value (%s)", o->name, value, o->argument);
+		return -1;
+	}
+	if (setenv(o->variable, value, 1) < 0) {
+		complain("run: %s", strerror(errno));
+		return -1;
+	}
+	++*at;
+	return 0;
+}
+
+void run_options_help(void)
+{
+	for (size_t i = 0; i < OPTIONS; i++) {
+		const struct option *o = &options[i];
+		char left[64];
+
+		if (!*o->name)
+			continue;
+		snprintf(left, sizeof(left), "--%s%s%s", o->name, is_switch(o) ? "" : " ",
+			 is_switch(o) ? "" : o->argument);
+		printf("  %-34s %s%s%s%s\n", left, o->help, is_switch(o) ? "" : " [",
+		       is_switch(o) ? "" : o->fallback, is_switch(o) ? "" : "]");
+	}
+}
