@@ -1,0 +1,79 @@
+// The configuration: values, units, defaults, and that a bad value leaves the default in place.
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+extern "C" {
+#include "core/config.h"
+}
+
+namespace {
+
+void Read(std::vector<const char *> entries)
+{
+	entries.push_back(nullptr);
+	mt_config_read(const_cast<char *const *>(entries.data()));
+}
+
+} // namespace
+
+TEST(Config, DefaultsAreTheOnesOfTheTable)
+{
+	Read({ "PATH=/bin", "MEMTRACEX=1" });
+	EXPECT_STREQ(mt_config.out, "trace.bin");
+	EXPECT_EQ(mt_config.mode, MT_MODE_FULL);
+	EXPECT_EQ(mt_config.events, MT_EVENTS_FOLDED);
+	EXPECT_EQ(mt_config.python, MT_PYTHON_FRAMES);
+	EXPECT_EQ(mt_config.sample_bytes, 512 * 1024);
+	EXPECT_EQ(mt_config.depth, 128);
+	EXPECT_EQ(mt_config.interval, 1000000000);
+	EXPECT_EQ(mt_config.cow_interval, 30000000000);
+	EXPECT_EQ(mt_config.gpu, 1);
+	EXPECT_EQ(mt_config.warn, 0);
+}
+
+TEST(Config, SizesTakePowersOf1024)
+{
+	Read({ "MEMTRACE_MAX_BYTES=3K" });
+	EXPECT_EQ(mt_config.max_bytes, 3072);
+	Read({ "MEMTRACE_MAX_BYTES=2m" });
+	EXPECT_EQ(mt_config.max_bytes, 2 << 20);
+	Read({ "MEMTRACE_MAX_BYTES=5G" });
+	EXPECT_EQ(mt_config.max_bytes, INT64_C(5) << 30);
+}
+
+TEST(Config, SecondsTakeAFraction)
+{
+	Read({ "MEMTRACE_INTERVAL=0.25" });
+	EXPECT_EQ(mt_config.interval, 250000000);
+	Read({ "MEMTRACE_INTERVAL=10" });
+	EXPECT_EQ(mt_config.interval, 10000000000);
+}
+
+TEST(Config, BadValuesLeaveTheDefault)
+{
+	for (const char *bad : { "", "x", "12x", "-1", "99999999999999999999", "8388608T" }) {
+		std::string entry = std::string("MEMTRACE_SAMPLE_BYTES=") + bad;
+
+		Read({ entry.c_str() });
+		EXPECT_EQ(mt_config.sample_bytes, 512 * 1024) << entry;
+	}
+	Read({ "MEMTRACE_MODE=fast", "MEMTRACE_DEPTH=1", "MEMTRACE_INTERVAL=0", "MEMTRACE_GPU=2" });
+	EXPECT_EQ(mt_config.mode, MT_MODE_FULL);
+	EXPECT_EQ(mt_config.depth, 128);
+	EXPECT_EQ(mt_config.interval, 1000000000);
+	EXPECT_EQ(mt_config.gpu, 1);
+}
+
+TEST(Config, ChoicesAndFlagsAreMatchedWhole)
+{
+	Read({ "MEMTRACE_MODE=sample", "MEMTRACE_EVENTS=all", "MEMTRACE_GPU=off", "MEMTRACE_WARN=1" });
+	EXPECT_EQ(mt_config.mode, MT_MODE_SAMPLE);
+	EXPECT_EQ(mt_config.events, MT_EVENTS_ALL);
+	EXPECT_EQ(mt_config.gpu, 0);
+	EXPECT_EQ(mt_config.warn, 1);
+	Read({ "MEMTRACE_MODE=sam" });
+	EXPECT_EQ(mt_config.mode, MT_MODE_FULL);
+}
