@@ -1,0 +1,52 @@
+/*
+ * Who is calling: the native and the Python stack of the running thread as two interned ids. New
+ * frames, nodes, modules and code objects are written to the thread's stream before the id that
+ * needs them is returned (out/stream.h). Nothing here locks, allocates from the heap or calls into
+ * the interpreter's API beyond PyGILState_GetThisThreadState().
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef MEMTRACE_PRELOAD_STACK_H
+#define MEMTRACE_PRELOAD_STACK_H
+
+#include <stdint.h>
+
+#include "core/thread.h"
+
+/* Where a hook was called from: hooks are compiled with frame pointers, see MT_CALLER. */
+struct mt_caller {
+	uintptr_t slot; /* address of the hook's return address on the stack */
+	uintptr_t rbp; /* the caller's frame pointer register at the call */
+};
+
+/* To be used in the interposed function itself. */
+#define MT_CALLER()                                                                              \
+	({                                                                                       \
+		const uintptr_t *fp_ = (const uintptr_t *)__builtin_frame_address(0);            \
+		(struct mt_caller){ (uintptr_t)(fp_ + 1), fp_[0] };                              \
+	})
+
+/* Once, at the shim's start, in the first thread. max_depth: MEMTRACE_DEPTH. */
+void mt_stack_init(struct mt_thread *t, unsigned int max_depth, int python);
+
+/* Id of the native stack from `caller` outwards; 0: unknown. */
+uint32_t mt_stack_native(struct mt_thread *t, struct mt_caller caller);
+
+/* Id of the Python stack of this thread; 0: none. */
+uint32_t mt_stack_python(struct mt_thread *t);
+
+/* In a forked child, before its first event: caches of threads that are gone are dropped. */
+void mt_stack_child(struct mt_thread *t);
+
+/* Before a real dlclose: modules are about to vanish. After it: find out which did. */
+void mt_stack_unload_begin(void);
+void mt_stack_unload_end(struct mt_thread *t);
+
+/* Writes MODULE records for everything mapped that has none yet; process start and after dlopen.
+ * Never in a forked child's prologue: it may meet a lock that another thread held at the fork. */
+void mt_stack_modules_scan(struct mt_thread *t);
+
+/* Is this address inside the code that maps CPython's small-object arenas? */
+int mt_python_is_arena_caller(uintptr_t return_address);
+
+#endif
