@@ -147,8 +147,9 @@ int mt_sys_raise_fd(int fd)
 
 	if (mt_sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &limit) < 0)
 		return fd;
-	want = limit.rlim_cur > 65536 ? 65536 : (long)limit.rlim_cur;
-	for (want -= 16; want > fd && want > 2; want /= 2) {
+	/* Not higher than needed: every fork copies the table up to the highest open descriptor. */
+	want = limit.rlim_cur > 1024 ? 1024 : (long)limit.rlim_cur;
+	for (want -= want > 64 ? 16 : 2; want > fd && want > 2; want /= 2) {
 		raised = mt_sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, want);
 		if (raised >= 0) {
 			mt_sys_close(fd);
