@@ -1,0 +1,270 @@
+#!/usr/bin/env python3
+"""An independent reader of memtrace traces: written from docs/FORMAT.md, not from the code.
+
+    decode.py [--stats] TRACE
+
+Prints one JSON object per record, chunk by chunk in file order; with --stats counts per record kind
+and per process instead. A damaged trace is read as far as it goes; what is wrong is said on
+standard error and the exit status is 1. Standard library only, Python 3.8 or newer.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+
+import json
+import struct
+import sys
+
+# Section 4 of docs/FORMAT.md: name, fields in wire order. "N?0" is optional under tag bit 0.
+HOT = {
+    0x80: ("ALLOC", "time:T addr:A size:U native:N?0 python:P?1 kind:U?2"),
+    0x90: ("FREE", "time:T addr:A kind:U?2"),
+    0xA0: ("REALLOC", "time:T old_addr:A took:U addr:A size:U native:N?0 python:P?1 kind:U?2"),
+    0xB0: ("NODE", "id:D?0 parent:R?1 frame:C"),
+}
+FRAMED = {
+    0x01: ("PROCESS", "time:T pid:U ppid:U start:U reason:U parent:U fork_time:U node_base:U "
+                      "frame_base:U module_base:U pynode_base:U code_base:U string_base:U flags:U"),
+    0x02: ("CLOCK", "ticks:U monotonic_ns:U realtime_ns:U"),
+    0x03: ("FACT", "key:STR value:STR"),
+    0x04: ("THREAD", "time:T tid:U name:STR"),
+    0x05: ("THREAD_END", "time:T tid:U"),
+    0x08: ("MODULE", "time:T id:U bias:U start:U end:U inode:U path:STR build_id:STR"),
+    0x09: ("MODULE_GONE", "time:T id:U"),
+    0x0A: ("FRAME", "id:U module:U offset:U flags:U"),
+    0x0B: ("STRING", "id:U text:STR"),
+    0x0C: ("CODE", "id:U filename:U name:U first_line:U kind:U lines:STR"),
+    0x0D: ("PYNODE", "id:U parent:U code:U offset:U flags:U"),
+    0x10: ("MAP", "time:T addr:U size:U kind:U prot:U flags:U dev:U inode:U offset:U native:N "
+                  "python:P"),
+    0x11: ("UNMAP", "time:T addr:U size:U"),
+    0x12: ("REMAP", "time:T old_addr:U old_size:U took:U addr:U size:U flags:U native:N python:P"),
+    0x13: ("BREAK", "time:T old_addr:U addr:U kind:U native:N python:P"),
+    0x14: ("OBJECT", "time:T op:U dev:U inode:U size:U name:STR native:N python:P"),
+    0x18: ("FORK", "time:T pid:U flags:U native:N python:P"),
+    0x19: ("EXEC", "time:T pid:U traced:U path:STR"),
+    0x1A: ("EXEC_FAILED", "time:T pid:U error:U"),
+    0x1B: ("SPAWN", "time:T pid:U traced:U path:STR"),
+    0x1C: ("EXIT", "time:T kind:U code:U"),
+    0x1D: ("WAIT", "time:T pid:U signal:U code:U"),
+    0x20: ("SAMPLE", "time:T pid:U rss:U anon:U file:U shmem:U pss:U pss_anon:U uss:U swap:U "
+                     "minflt:U majflt:U cgroup_usage:U cgroup_limit:U oom_kills:U"),
+    0x21: ("MARK", "time:T kind:U value:U label:STR"),
+    0x22: ("NOTE", "time:T text:STR"),
+    0x28: ("FOLD", "time:T window:U kind:U count:U bytes:U peak:U native:N python:P"),
+}
+MASK = (1 << 64) - 1
+CHUNK = struct.Struct("<IIQIIIIQQIIQ")
+CHUNK_MAGIC = 0x3143544D
+MAX_UNITS = 8192
+
+
+class Bad(Exception):
+    """Bytes that are not what section 2 says."""
+
+
+def fields(text):
+    """[(name, type, optional bit or None)]"""
+    out = []
+    for item in text.split():
+        name, kind = item.split(":")
+        kind, _, bit = kind.partition("?")
+        out.append((name, kind, int(bit) if bit else None))
+    return out
+
+
+HOT = {tag: (name, fields(text)) for tag, (name, text) in HOT.items()}
+FRAMED = {tag: (name, fields(text)) for tag, (name, text) in FRAMED.items()}
+
+
+def unzigzag(v):
+    return (v >> 1) ^ -(v & 1)
+
+
+class Payload:
+    """Bytes of a chunk with the state of section 2.2."""
+
+    def __init__(self, data, base_time):
+        self.data, self.at, self.end = data, 0, len(data)
+        self.state = {"T": base_time, "A": 0, "N": 0, "P": 0, "D": 0, "C": 0}
+
+    def varint(self, end):
+        v = shift = 0
+        while self.at < end and shift < 64:
+            byte = self.data[self.at]
+            self.at += 1
+            v |= (byte & 0x7F) << shift
+            if not byte & 0x80:
+                if v > MASK:
+                    raise Bad("a number has more than 64 bits")
+                return v
+            shift += 7
+        raise Bad("a number is cut off" if self.at >= end else "a number has more than 64 bits")
+
+    def string(self, end):
+        n = self.varint(end)
+        if n > end - self.at:
+            raise Bad("a text is cut off")
+        self.at += n
+        return self.data[self.at - n:self.at].decode("latin-1")
+
+    def hot(self, kind):
+        s, v = self.state, self.varint(self.end)
+        if kind == "T":
+            s["T"] = (s["T"] + v) & MASK
+        elif kind == "A":
+            s["A"] = (s["A"] + unzigzag(v >> 1) * (1 if v & 1 else 16)) & MASK
+        elif kind in "NPC":
+            s[kind] = (s[kind] + unzigzag(v)) & MASK
+        elif kind == "D":
+            s["D"] = (s["D"] + 1 + unzigzag(v)) & MASK
+        elif kind == "R":
+            return (s["D"] - 1 - unzigzag(v)) & MASK
+        else:
+            return v
+        return s[kind]
+
+    def absent(self, kind):
+        if kind in "NP":
+            return self.state[kind]
+        if kind == "D":
+            self.state["D"] = (self.state["D"] + 1) & MASK
+            return self.state["D"]
+        return (self.state["D"] - 1) & MASK if kind == "R" else 0
+
+    def framed(self, kind, end):
+        if self.at == end:  # written by an older version
+            return "" if kind == "STR" else 0
+        if kind == "STR":
+            return self.string(end)
+        v = self.varint(end)
+        return (self.state[kind] + unzigzag(v)) & MASK if kind in "TNP" else v
+
+    def record(self):
+        """(tag, name, {field: value}); name None for a framed record that is not known."""
+        tag = self.data[self.at]
+        self.at += 1
+        if tag & 0x80:
+            if tag & 0xF0 not in HOT:
+                raise Bad(f"no record has the tag 0x{tag:02x}")
+            name, spec = HOT[tag & 0xF0]
+            return tag & 0xF0, name, {
+                field: self.hot(kind) if bit is None or tag >> bit & 1 else self.absent(kind)
+                for field, kind, bit in spec}
+        if not tag:
+            raise Bad("tag 0")
+        end = self.varint(self.end)
+        end += self.at
+        if end > self.end:
+            raise Bad("a record is cut off")
+        name, spec = FRAMED.get(tag, (None, []))
+        values = {field: self.framed(kind, end) for field, kind, _ in spec}
+        self.at = end
+        return tag, name, values
+
+
+def fnv1a(data):
+    h = 2166136261
+    for byte in data:
+        h = ((h ^ byte) * 16777619) & 0xFFFFFFFF
+    return h
+
+
+class Trace:
+    def __init__(self, data):
+        if len(data) < 4096 or data[:8] != b"MEMTRACE":
+            raise Bad("not a memtrace trace (or cut inside its header)")
+        self.data = data
+        self.version, self.header_bytes = struct.unpack_from("<II", data, 8)
+        self.unit = struct.unpack_from("<I", data, 32)[0]
+        self.problems = []
+        if self.version > 1:
+            raise Bad(f"format version {self.version}: newer than this reader")
+        if self.unit < 64 or self.unit % 8 or self.header_bytes < 4096:
+            raise Bad("the header is damaged")
+
+    def chunks(self):
+        """(offset, proc, stream, seq, kind, base_time, lost, payload)"""
+        at = self.header_bytes
+        while at + CHUNK.size <= len(self.data):
+            (magic, units, own, proc, stream, seq, kind, base, _low, check, used,
+             lost) = CHUNK.unpack_from(self.data, at)
+            if (magic != CHUNK_MAGIC or own != at or not 0 < units <= MAX_UNITS or
+                    check != fnv1a(self.data[at + 8:at + 48])):
+                at += self.unit
+                continue
+            room = units * self.unit - CHUNK.size
+            payload = self.data[at + CHUNK.size:at + CHUNK.size + min(used, room)]
+            if used > room or len(payload) < used:
+                self.problems.append(f"chunk at {at}: {used - len(payload)} bytes are missing")
+            if lost:
+                self.problems.append(f"chunk at {at}: {lost} events were lost while recording")
+            yield at, proc, stream, seq, kind, base, payload
+            at += units * self.unit
+
+    def records(self):
+        for at, proc, stream, seq, kind, base, payload in self.chunks():
+            if kind:
+                continue
+            p = Payload(payload, base)
+            while p.at < p.end:
+                start = p.at
+                try:
+                    tag, name, values = p.record()
+                except Bad as e:
+                    self.problems.append(f"chunk at {at}, byte {start} of its payload: {e}")
+                    break
+                yield proc, stream, seq, tag, name, values
+
+
+def print_records(trace):
+    for proc, stream, seq, tag, name, values in trace.records():
+        row = {"proc": proc, "stream": stream, "seq": seq, "record": name or f"0x{tag:02x}"}
+        row.update(values)
+        print(json.dumps(row))
+
+
+def print_stats(trace):
+    kinds, procs = {}, {}
+    for proc, _, _, tag, name, v in trace.records():
+        name = name or f"0x{tag:02x}"
+        kinds[name] = kinds.get(name, 0) + 1
+        p = procs.setdefault(proc, {"pid": None, "allocations": 0, "frees": 0, "bytes": 0})
+        if name == "PROCESS":
+            p["pid"] = v["pid"]
+        if v.get("kind", 0):
+            continue
+        if name in ("ALLOC", "REALLOC"):
+            p["allocations"] += 1
+            p["bytes"] += v["size"]
+        if name in ("FREE", "REALLOC"):
+            p["frees"] += 1
+    print(json.dumps({"records": kinds, "processes": procs}, indent=1))
+
+
+def main():
+    words = sys.argv[1:]
+    stats = "--stats" in words
+    paths = [w for w in words if not w.startswith("--")]
+    if len(paths) != 1 or any(w.startswith("--") and w != "--stats" for w in words):
+        print("usage: decode.py [--stats] TRACE", file=sys.stderr)
+        return 2
+    try:
+        with open(paths[0], "rb") as f:
+            trace = Trace(f.read())
+        (print_stats if stats else print_records)(trace)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = None
+        return 1
+    except OSError as e:
+        print(f"decode.py: {paths[0]}: {e.strerror}", file=sys.stderr)
+        return 1
+    except Bad as e:
+        print(f"decode.py: {paths[0]}: {e}", file=sys.stderr)
+        return 1
+    for problem in trace.problems:
+        print(f"decode.py: {paths[0]}: {problem}", file=sys.stderr)
+    return 1 if trace.problems else 0
+
+
+sys.exit(main())
