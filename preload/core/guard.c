@@ -11,12 +11,11 @@ __thread struct mt_tls mt_tls __attribute__((tls_model("initial-exec")));
 
 void (*mt_on_silent_fork)(void);
 
-/* A heap call inside the real allocator: a signal handler's, most likely. It is not recorded. */
-static void count_lost(void)
+void mt_count_lost(void)
 {
 	struct mt_thread *t = mt_tls.thread;
 
-	if (mt_tls.guard != MT_GUARD_REAL || !t)
+	if (!t)
 		return;
 	if (t->chunk)
 		__atomic_fetch_add(&t->chunk->lost, 1, __ATOMIC_RELAXED);
@@ -42,7 +41,10 @@ struct mt_thread *mt_enter_slow(void)
 	struct mt_thread *t;
 
 	if (mt_tls.guard) {
-		count_lost();
+		/* Inside the real allocator: a signal handler's call, most likely. Inside the shim:
+		 * a libc function that it uses itself. */
+		if (mt_tls.guard == MT_GUARD_REAL)
+			mt_count_lost();
 		return NULL;
 	}
 	if (__atomic_load_n(&mt_state, __ATOMIC_ACQUIRE) == MT_STATE_NEW && &mt_on_first_call)

@@ -39,6 +39,9 @@ extern __thread struct mt_tls mt_tls __attribute__((tls_model("initial-exec")));
 struct mt_thread *mt_enter_slow(void);
 struct mt_thread *mt_enter_closed(struct mt_thread *t);
 
+/* One call of this thread could not be recorded. */
+void mt_count_lost(void);
+
 /* The thread's struct, with the guard at REAL; NULL: do not record this call. ~2 ns. */
 static inline struct mt_thread *mt_enter(void)
 {
@@ -60,11 +63,19 @@ static inline void mt_leave(struct mt_thread *t)
 	mt_tls.guard = MT_GUARD_NONE;
 }
 
+/* Around the making of a record: a signal handler must not start another one inside it. */
+#define MT_SELF_BEGIN()                                                                          \
+	uint32_t outer_guard_ = mt_tls.guard;                                                    \
+	mt_tls.guard = MT_GUARD_SELF
+#define MT_SELF_END() mt_tls.guard = outer_guard_
+
 /* For mapping calls, which may come from inside the real allocator: as mt_enter, but a nested call
  * is let in. *backing says so; mt_leave_nested takes it back. */
 static inline struct mt_thread *mt_enter_nested(int *backing)
 {
 	*backing = mt_tls.guard == MT_GUARD_REAL && mt_tls.thread;
+	if (mt_unlikely(mt_tls.guard == MT_GUARD_SELF))
+		mt_count_lost(); /* a signal handler's: the shim itself maps by raw system calls */
 	return *backing ? mt_tls.thread : mt_enter();
 }
 

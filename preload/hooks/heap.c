@@ -127,9 +127,8 @@ MT_EXPORT void *reallocarray(void *block, size_t count, size_t size)
 	if (mt_unlikely(!mt_real.realloc))
 		return mt_bootstrap_alloc(16, total);
 	before = mt_clock_before();
-	/* The next allocator may lack reallocarray; its realloc is the same thing then. */
-	p = mt_real.reallocarray ? mt_real.reallocarray(block, count, size)
-				 : mt_real.realloc(block, total);
+	/* Not the real reallocarray: glibc's calls realloc through the PLT, and that is us again. */
+	p = mt_real.realloc(block, total);
 	if (!t)
 		return p;
 	resized(t, block, p, total, before, MT_CALLER());

@@ -50,6 +50,7 @@ static const struct {
 	{ EFAULT, "The file system could not provide the space it had promised" },
 	{ ENODEV, "The file system cannot map files" },
 	{ ENAMETOOLONG, "File name too long" },
+	{ ENOTSUP, "There is something that is not a file" },
 	{ ESTALE, "The trace is gone" },
 	{ EOVERFLOW, "The size cap (MEMTRACE_MAX_BYTES) is reached" },
 };
@@ -395,8 +396,10 @@ void *mt_file_claim(uint32_t units, uint64_t *offset, void **map, uint64_t *map_
 		err = -EFAULT;
 	}
 	file_done(fd);
-	if (err)
+	if (err) {
+		mt_file_trim(*offset + (uint64_t)units * MT_UNIT_BYTES, *offset);
 		return claim_failed(err);
+	}
 	*map = p;
 	return p + (*offset - low);
 }

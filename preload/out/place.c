@@ -60,7 +60,7 @@ int mt_place_expand(const char *pattern, const char *rank, char *out, size_t siz
 	return 0;
 }
 
-enum verdict { NAME_FREE, NAME_FINISHED, NAME_TAKEN };
+enum verdict { NAME_FREE, NAME_FINISHED, NAME_TAKEN, NAME_NO_FILE };
 
 /* What lies at `path`; for NAME_FINISHED an open descriptor is left in *fd. */
 static enum verdict look(const char *path, int *fd, struct stat *st)
@@ -72,6 +72,8 @@ static enum verdict look(const char *path, int *fd, struct stat *st)
 	*fd = -1;
 	if (mt_sys_stat(path, st) == -ENOENT)
 		return NAME_FREE;
+	if (!S_ISREG(st->st_mode) && !S_ISLNK(st->st_mode))
+		return NAME_NO_FILE; /* a device, a folder: nothing is wanted beside it */
 	if (!S_ISREG(st->st_mode) || st->st_uid != (uid_t)mt_sys0(SYS_geteuid) ||
 	    (uint64_t)st->st_size < MT_HEADER_BYTES)
 		return NAME_TAKEN;
@@ -152,6 +154,9 @@ int mt_place_create(const char *path, int *moved)
 		switch (look(wanted, &fd, &st)) {
 		case NAME_FINISHED:
 			err = set_aside(wanted, fd, &st);
+			break;
+		case NAME_NO_FILE:
+			err = -ENOTSUP;
 			break;
 		case NAME_TAKEN:
 			if (*moved)

@@ -38,12 +38,12 @@ void mt_record_fork(struct mt_thread *t, pid_t pid, uint64_t time, uint32_t inex
 {
 	uint32_t native, python;
 
-	mt_tls.guard = MT_GUARD_SELF;
+	MT_SELF_BEGIN();
 	native = mt_stack_native(t, caller);
 	python = mt_stack_python(t);
 	MT_EMIT(t, fork, .time = time, .pid = (uint64_t)pid, .flags = inexact, .native = native,
 		.python = python);
-	mt_tls.guard = MT_GUARD_REAL;
+	MT_SELF_END();
 }
 
 /* In a vfork child this writes into the parent's stream, in the parent's memory: the pid tells.
@@ -52,32 +52,40 @@ void mt_record_exec(struct mt_thread *t, const char *path, char *const envp[])
 {
 	uint64_t pid = (uint64_t)mt_sys_getpid();
 
+	MT_SELF_BEGIN();
 	MT_EMIT(t, exec, .time = mt_clock_before(), .pid = pid,
 		.traced = (uint64_t)env_is_traced(envp), .path = text_of(path));
 	if (pid == mt_process.pid)
 		mt_stream_trim(t);
+	MT_SELF_END();
 }
 
 void mt_record_exec_failed(struct mt_thread *t, int error)
 {
+	MT_SELF_BEGIN();
 	MT_EMIT(t, exec_failed, .time = mt_clock_before(), .pid = (uint64_t)mt_sys_getpid(),
 		.error = (uint64_t)error);
+	MT_SELF_END();
 }
 
 void mt_record_spawn(struct mt_thread *t, pid_t pid, const char *path, char *const envp[])
 {
+	MT_SELF_BEGIN();
 	MT_EMIT(t, spawn, .time = mt_clock_before(), .pid = (uint64_t)pid,
 		.traced = (uint64_t)env_is_traced(envp), .path = text_of(path));
+	MT_SELF_END();
 }
 
 void mt_record_wait(struct mt_thread *t, pid_t pid, int status)
 {
+	MT_SELF_BEGIN();
 	if (WIFEXITED(status))
 		MT_EMIT(t, wait, .time = mt_clock_before(), .pid = (uint64_t)pid,
 			.code = (uint64_t)WEXITSTATUS(status));
 	else if (WIFSIGNALED(status))
 		MT_EMIT(t, wait, .time = mt_clock_before(), .pid = (uint64_t)pid,
 			.signal = (uint64_t)WTERMSIG(status), .code = WCOREDUMP(status) ? 1 : 0);
+	MT_SELF_END();
 }
 
 void mt_record_exit(struct mt_thread *t, enum mt_exit_kind kind, int code)
@@ -89,37 +97,45 @@ void mt_record_exit(struct mt_thread *t, enum mt_exit_kind kind, int code)
 		mt_file_slot_drop();
 		return;
 	}
-	mt_tls.guard = MT_GUARD_SELF;
+	MT_SELF_BEGIN();
 	if (mt_tick_work && mt_tick_due != UINT64_MAX)
 		mt_tick_work(t, UINT64_MAX); /* the last sample */
 	MT_EMIT(t, exit, .time = now, .kind = kind, .code = (uint64_t)(code & 0xff));
 	mt_stream_trim(t);
 	mt_file_slot_drop();
-	mt_tls.guard = MT_GUARD_REAL;
+	MT_SELF_END();
 }
 
 void mt_record_mark(struct mt_thread *t, enum mt_mark_kind kind, uint64_t value, const char *label)
 {
+	MT_SELF_BEGIN();
 	MT_EMIT(t, mark, .time = mt_clock_before(), .kind = kind, .value = value,
 		.label = text_of(label));
+	MT_SELF_END();
 }
 
 void mt_record_thread_name(struct mt_thread *t)
 {
+	MT_SELF_BEGIN();
 	if (t->chunk)
 		mt_process_thread(t);
+	MT_SELF_END();
 }
 
 void mt_record_fact(struct mt_thread *t, const char *key, const char *value, size_t length)
 {
+	MT_SELF_BEGIN();
 	if (length > TEXT_MAX)
 		length = TEXT_MAX;
 	MT_EMIT(t, fact, .key = text_of(key), .value = { value, (uint32_t)length });
+	MT_SELF_END();
 }
 
 void mt_record_note(struct mt_thread *t, const char *text)
 {
+	MT_SELF_BEGIN();
 	MT_EMIT(t, note, .time = mt_clock_before(), .text = text_of(text));
+	MT_SELF_END();
 }
 
 /* A thread took over the stream of one that ended. A fresh stream says it in its first chunk. */

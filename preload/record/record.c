@@ -2,6 +2,9 @@
  * The recorder's hot path: allocations, frees, mappings. See record.h. Costs are dominated by the
  * stack capture; the rest is a time stamp, some ten bytes of varints and one release store.
  *
+ * The guard is SELF while a record is made: a signal handler that maps memory just then must not
+ * write into the middle of it.
+ *
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "record/record.h"
@@ -42,7 +45,7 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 
 	if (mt_unlikely(mt_record_paused))
 		return;
-	mt_tls.guard = MT_GUARD_SELF;
+	MT_SELF_BEGIN();
 	{
 		struct stacks s = capture(t, caller);
 
@@ -50,17 +53,21 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 			.native = s.native, .python = s.python, .kind = kind);
 	}
 	mt_tick(t, now);
-	mt_tls.guard = MT_GUARD_REAL;
+	MT_SELF_END();
 }
 
 void mt_record_free(struct mt_thread *t, unsigned int kind, const void *block)
 {
+	MT_SELF_BEGIN();
 	MT_EMIT(t, free, .time = mt_clock_before(), .addr = (uintptr_t)block, .kind = kind);
+	MT_SELF_END();
 }
 
 void mt_record_free_at(struct mt_thread *t, const void *block, uint64_t before)
 {
+	MT_SELF_BEGIN();
 	MT_EMIT(t, free, .time = before, .addr = (uintptr_t)block);
+	MT_SELF_END();
 }
 
 void mt_record_realloc(struct mt_thread *t, const void *old, const void *block, size_t size,
@@ -72,7 +79,7 @@ void mt_record_realloc(struct mt_thread *t, const void *old, const void *block, 
 		mt_record_free_at(t, old, before);
 		return;
 	}
-	mt_tls.guard = MT_GUARD_SELF;
+	MT_SELF_BEGIN();
 	{
 		struct stacks s = capture(t, caller);
 
@@ -81,7 +88,7 @@ void mt_record_realloc(struct mt_thread *t, const void *old, const void *block, 
 			.size = size, .native = s.native, .python = s.python);
 	}
 	mt_tick(t, after);
-	mt_tls.guard = MT_GUARD_REAL;
+	MT_SELF_END();
 }
 
 /* ---- mappings: rare, so no care is taken to be short ------------------------------------------- */
@@ -104,7 +111,7 @@ void mt_record_map(struct mt_thread *t, const struct mt_mapping *map, struct mt_
 
 	if (mt_record_paused)
 		return;
-	mt_tls.guard = MT_GUARD_SELF;
+	MT_SELF_BEGIN();
 	if (fd >= 0)
 		mt_sys_fstat(fd, &st);
 	if ((map->flags & MAP_SHARED) && (fd < 0 || mt_record_is_memory_file(fd)))
@@ -117,12 +124,14 @@ void mt_record_map(struct mt_thread *t, const struct mt_mapping *map, struct mt_
 		.dev = st.st_dev, .inode = st.st_ino, .offset = (uint64_t)map->offset,
 		.native = s.native, .python = s.python);
 	mt_tick(t, now);
-	mt_tls.guard = MT_GUARD_REAL;
+	MT_SELF_END();
 }
 
 void mt_record_unmap(struct mt_thread *t, const void *addr, size_t size, uint64_t before)
 {
+	MT_SELF_BEGIN();
 	MT_EMIT(t, unmap, .time = before, .addr = (uintptr_t)addr, .size = size);
+	MT_SELF_END();
 }
 
 void mt_record_remap(struct mt_thread *t, const void *old, size_t old_size, const void *addr,
@@ -131,12 +140,12 @@ void mt_record_remap(struct mt_thread *t, const void *old, size_t old_size, cons
 	uint64_t after = mt_clock_after();
 	struct stacks s;
 
-	mt_tls.guard = MT_GUARD_SELF;
+	MT_SELF_BEGIN();
 	s = capture(t, caller);
 	MT_EMIT(t, remap, .time = before, .old_addr = (uintptr_t)old, .old_size = old_size,
 		.took = after > before ? after - before : 0, .addr = (uintptr_t)addr, .size = size,
 		.flags = (uint64_t)flags, .native = s.native, .python = s.python);
-	mt_tls.guard = MT_GUARD_REAL;
+	MT_SELF_END();
 }
 
 void mt_record_break(struct mt_thread *t, const void *old, const void *addr, int backing,
@@ -145,12 +154,12 @@ void mt_record_break(struct mt_thread *t, const void *old, const void *addr, int
 	uint64_t now = mt_clock_after();
 	struct stacks s;
 
-	mt_tls.guard = MT_GUARD_SELF;
+	MT_SELF_BEGIN();
 	s = capture(t, caller);
 	MT_EMIT(t, brk, .time = now, .old_addr = (uintptr_t)old, .addr = (uintptr_t)addr,
 		.kind = MT_KIND_MMAP | (backing ? (unsigned int)MT_KIND_BACKING : 0),
 		.native = s.native, .python = s.python);
-	mt_tls.guard = MT_GUARD_REAL;
+	MT_SELF_END();
 }
 
 void mt_record_shmat(struct mt_thread *t, int id, const void *addr, struct mt_caller caller)
@@ -159,7 +168,7 @@ void mt_record_shmat(struct mt_thread *t, int id, const void *addr, struct mt_ca
 	struct shmid_ds info = { 0 };
 	struct stacks s;
 
-	mt_tls.guard = MT_GUARD_SELF;
+	MT_SELF_BEGIN();
 	mt_sys3(SYS_shmctl, id, IPC_STAT, &info);
 	s = capture(t, caller);
 	MT_EMIT(t, map, .time = now, .addr = (uintptr_t)addr, .size = info.shm_segsz,
@@ -167,7 +176,7 @@ void mt_record_shmat(struct mt_thread *t, int id, const void *addr, struct mt_ca
 		.native = s.native, .python = s.python);
 	MT_EMIT(t, object, .time = now, .op = MT_OBJECT_SHMAT, .inode = (uint64_t)id,
 		.size = info.shm_segsz, .native = s.native, .python = s.python);
-	mt_tls.guard = MT_GUARD_REAL;
+	MT_SELF_END();
 }
 
 void mt_record_object(struct mt_thread *t, enum mt_object_op op, int fd, uint64_t size,
@@ -177,7 +186,7 @@ void mt_record_object(struct mt_thread *t, enum mt_object_op op, int fd, uint64_
 	struct stacks s;
 	uint32_t length = 0;
 
-	mt_tls.guard = MT_GUARD_SELF;
+	MT_SELF_BEGIN();
 	if (fd >= 0)
 		mt_sys_fstat(fd, &st);
 	while (name && length < 255 && name[length])
@@ -186,5 +195,5 @@ void mt_record_object(struct mt_thread *t, enum mt_object_op op, int fd, uint64_
 	MT_EMIT(t, object, .time = mt_clock_before(), .op = op, .dev = st.st_dev,
 		.inode = st.st_ino, .size = size, .name = { name, length }, .native = s.native,
 		.python = s.python);
-	mt_tls.guard = MT_GUARD_REAL;
+	MT_SELF_END();
 }

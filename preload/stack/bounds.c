@@ -80,8 +80,7 @@ int mt_bounds_extend(struct mt_bounds *b, uintptr_t address)
 	return 1;
 }
 
-__attribute__((no_sanitize("address"))) int mt_bounds_load(struct mt_bounds *b, uintptr_t address,
-							   uintptr_t *word)
+MT_READS_STACKS int mt_bounds_load(struct mt_bounds *b, uintptr_t address, uintptr_t *word)
 {
 	uintptr_t page = address & ~(PAGE - 1);
 

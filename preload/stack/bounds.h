@@ -13,6 +13,9 @@
 
 #include "core/thread.h"
 
+/* Functions that read words of other functions' frames, which AddressSanitizer guards. */
+#define MT_READS_STACKS __attribute__((no_sanitize("address")))
+
 struct mt_bounds {
 	uintptr_t owner; /* thread pointer these belong to */
 	uintptr_t low, high; /* own stack as far as it is known to be mapped: [low, high) */

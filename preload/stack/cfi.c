@@ -11,7 +11,7 @@
 
 enum { AUGMENTATION_MAX = 8 };
 
-/* ---- entries of .eh_frame ------------------------------------------------------------------------ */
+/* ---- entries of .eh_frame -------------------------------------------------------------------- */
 
 struct entry {
 	const uint8_t *id_at; /* where its CIE pointer stands */
@@ -178,7 +178,8 @@ static uintptr_t fde_search(const struct mt_cfi *cfi, uintptr_t pc)
 
 uint64_t mt_cfi_rule(const struct mt_cfi *cfi, uintptr_t ip, int interrupted)
 {
-	uintptr_t pc = interrupted ? ip : ip - 1; /* a call may be its function's last instruction */
+	uintptr_t pc = interrupted ? ip
+				   : ip - 1; /* a call may be its function's last instruction */
 	uintptr_t fde;
 
 	if (!cfi->hdr)

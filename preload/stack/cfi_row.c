@@ -10,7 +10,8 @@
 
 enum { EXPRESSION_STACK = 8 };
 
-/* ---- expressions: what linkers and compilers write, folded to (*)(register + offset) + add ------ */
+/* ---- expressions: what linkers and compilers write, folded to (*)(register + offset) + add ------
+ */
 
 struct value {
 	uint8_t base; /* MT_REG_RBP, MT_REG_RSP; 0: a plain number in off */
@@ -103,7 +104,8 @@ static int expression_fold(struct mt_span expr, uintptr_t ip, struct value *resu
 		op = (uint8_t)mt_read_fixed(&r, 1);
 		if (n < EXPRESSION_STACK && value_push(op, &r, ip, &stack[n]) == 0) {
 			n++;
-		} else if (op == 0x06 && n && stack[n - 1].base && !stack[n - 1].loaded) { /* deref */
+		} else if (op == 0x06 && n && stack[n - 1].base &&
+			   !stack[n - 1].loaded) { /* deref */
 			stack[n - 1].loaded = 1;
 		} else if (op == 0x23 && n) { /* plus_uconst */
 			value_add(&stack[n - 1], (int64_t)mt_read_uleb(&r));
@@ -119,7 +121,8 @@ static int expression_fold(struct mt_span expr, uintptr_t ip, struct value *resu
 	return 0;
 }
 
-/* ---- the call-frame program ---------------------------------------------------------------------- */
+/* ---- the call-frame program
+ * ---------------------------------------------------------------------- */
 
 static void place_set(struct mt_cfi_program *m, uint64_t reg, struct mt_cfi_place place)
 {
@@ -136,9 +139,10 @@ static void place_restore(struct mt_cfi_program *m, uint64_t reg)
 
 static void place_at(struct mt_cfi_program *m, uint64_t reg, int64_t factored)
 {
-	place_set(m, reg, (struct mt_cfi_place){ MT_CFI_AT_CFA,
-					  (int64_t)((uint64_t)factored * (uint64_t)m->data_align),
-					  { 0 } });
+	place_set(m, reg,
+		  (struct mt_cfi_place){ MT_CFI_AT_CFA,
+					 (int64_t)((uint64_t)factored * (uint64_t)m->data_align),
+					 { 0 } });
 }
 
 /* Unsigned, so that nonsense wraps instead of being undefined. */
@@ -201,7 +205,8 @@ static int program_register(struct mt_cfi_program *m, struct mt_reader *r, uint8
 		place_set(m, reg, (struct mt_cfi_place){ MT_CFI_SAME, 0, { 0 } });
 		return 0;
 	case 0x10: /* expression */
-		place_set(m, reg, (struct mt_cfi_place){ MT_CFI_AT_EXPRESSION, 0, mt_read_block(r) });
+		place_set(m, reg,
+			  (struct mt_cfi_place){ MT_CFI_AT_EXPRESSION, 0, mt_read_block(r) });
 		return 0;
 	case 0x16: /* val_expression */
 		mt_read_block(r);
@@ -282,7 +287,7 @@ int mt_cfi_program_run(struct mt_cfi_program *m, struct mt_span code)
 	return r.bad || rc < 0 ? -1 : 0;
 }
 
-/* ---- from a row to a rule ------------------------------------------------------------------------ */
+/* ---- from a row to a rule -------------------------------------------------------------------- */
 
 uint64_t mt_cfi_row_rule(const struct mt_cfi_row *row, uintptr_t ip)
 {
@@ -305,7 +310,8 @@ uint64_t mt_cfi_row_rule(const struct mt_cfi_row *row, uintptr_t ip)
 		save = row->rbp.off;
 		rule |= MT_RULE_SAVED;
 	} else if (row->rbp.how == MT_CFI_AT_EXPRESSION) {
-		if (expression_fold(row->rbp.expr, ip, &at) < 0 || at.base != MT_REG_RBP || at.loaded)
+		if (expression_fold(row->rbp.expr, ip, &at) < 0 || at.base != MT_REG_RBP ||
+		    at.loaded)
 			return MT_RULE_NOINFO;
 		save = at.off;
 		rule |= MT_RULE_SAVED | MT_RULE_SAVE_RBP;

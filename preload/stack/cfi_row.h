@@ -31,7 +31,8 @@ enum {
 	MT_ENC_OMIT = 0xff,
 };
 
-/* ---- bounded reading: after the first bad read everything reads as 0 and `bad` stays set -------- */
+/* ---- bounded reading: after the first bad read everything reads as 0 and `bad` stays set --------
+ */
 
 struct mt_reader {
 	const uint8_t *p, *end;
@@ -146,14 +147,21 @@ static inline uint64_t mt_read_encoded(struct mt_reader *r, uint8_t enc, const u
 		r->bad = 1;
 		v = 0;
 	}
-	if (enc & 0x80) /* indirect: only used for personality routines, whose value is not needed */
+	if (enc &
+	    0x80) /* indirect: only used for personality routines, whose value is not needed */
 		return 0;
 	return base + v;
 }
 
-/* ---- programs ------------------------------------------------------------------------------------ */
+/* ---- programs -------------------------------------------------------------------------------- */
 
-enum mt_cfi_how { MT_CFI_SAME, MT_CFI_AT_CFA, MT_CFI_AT_EXPRESSION, MT_CFI_UNDEFINED, MT_CFI_OTHER };
+enum mt_cfi_how {
+	MT_CFI_SAME,
+	MT_CFI_AT_CFA,
+	MT_CFI_AT_EXPRESSION,
+	MT_CFI_UNDEFINED,
+	MT_CFI_OTHER
+};
 
 struct mt_cfi_place {
 	enum mt_cfi_how how;

@@ -10,8 +10,8 @@
 enum { NOTE_HEADER = 12, CHAIN_MAX = 4096 };
 
 /* Is [p, p + size) inside a segment that can be read? */
-static const ElfW(Phdr) * segment_of(uintptr_t bias, const ElfW(Phdr) * phdr, size_t count,
-				     uintptr_t p, size_t size)
+static const ElfW(Phdr) *
+	segment_of(uintptr_t bias, const ElfW(Phdr) * phdr, size_t count, uintptr_t p, size_t size)
 {
 	for (size_t i = 0; i < count; i++) {
 		uintptr_t low = bias + phdr[i].p_vaddr;
@@ -121,7 +121,7 @@ const ElfW(Phdr) * mt_elf_headers(uintptr_t start, uintptr_t end, size_t *count)
 	return (const ElfW(Phdr) *)(start + e->e_phoff);
 }
 
-/* ---- dynamic symbols ----------------------------------------------------------------------------- */
+/* ---- dynamic symbols ------------------------------------------------------------------------- */
 
 /* ld.so rewrites most of these pointers to addresses, but not those of every object. */
 static uintptr_t dynamic_pointer(const struct mt_elf *elf, ElfW(Sxword) tag)
@@ -162,8 +162,8 @@ static uint32_t gnu_hash(const char *name)
 	return h;
 }
 
-static uintptr_t symbol_match(const struct mt_elf *elf, const ElfW(Sym) * symbol, const char *strings,
-			      size_t strings_size, const char *name)
+static uintptr_t symbol_match(const struct mt_elf *elf, const ElfW(Sym) * symbol,
+			      const char *strings, size_t strings_size, const char *name)
 {
 	size_t size = strlen(name) + 1;
 	unsigned int type;
@@ -189,7 +189,8 @@ uintptr_t mt_elf_symbol(const struct mt_elf *elf, const char *name)
 	if (!elf->dynamic || !inside(elf, table, sizeof(head)) ||
 	    !inside(elf, strings, strings_size) || !symbols)
 		return 0;
-	memcpy(head, (const void *)table, sizeof(head)); /* buckets, first symbol, bloom words, shift */
+	memcpy(head, (const void *)table,
+	       sizeof(head)); /* buckets, first symbol, bloom words, shift */
 	buckets = table + sizeof(head) + head[2] * sizeof(ElfW(Addr));
 	chains = buckets + head[0] * sizeof(uint32_t);
 	if (!head[0] || !inside(elf, buckets, head[0] * sizeof(uint32_t)))

@@ -24,7 +24,8 @@ struct mt_elf {
 	uint8_t build_id[MT_BUILD_ID_MAX];
 };
 
-/* From program headers; start and end come from the loaded segments. 0, or -1: nothing is loaded. */
+/* From program headers; start and end come from the loaded segments. 0, or -1: nothing is loaded.
+ */
 int mt_elf_read(struct mt_elf *elf, uintptr_t bias, const ElfW(Phdr) * phdr, size_t count);
 
 /* The program headers behind the ELF header at `start`, or NULL when there is none there. */

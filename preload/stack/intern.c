@@ -30,6 +30,12 @@ static uint32_t segment_slot(const struct mt_map_segment *s, uint64_t hash)
 	return (uint32_t)(hash >> (64 - s->bits));
 }
 
+/* A plain load to the CPU; the count that lets it be called was read with acquire. */
+static struct mt_map_segment *map_segment(const struct mt_map *map, uint32_t n)
+{
+	return __atomic_load_n(&map->segments[n], __ATOMIC_RELAXED);
+}
+
 static uint32_t segment_find(const struct mt_map_segment *s, uint64_t hash, uint64_t key)
 {
 	uint32_t mask = (1u << s->bits) - 1;
@@ -55,9 +61,9 @@ uint32_t mt_map_find(const struct mt_map *map, uint64_t key)
 	/* A miss looks into every segment: let their cache misses overlap. */
 	for (i = 0; count > 1 && i < count; i++)
 		__builtin_prefetch(
-			&map->segments[i]->entries[segment_slot(map->segments[i], hash)]);
+			&map_segment(map, i)->entries[segment_slot(map_segment(map, i), hash)]);
 	for (i = count; i-- > 0;) {
-		value = segment_find(map->segments[i], hash, key);
+		value = segment_find(map_segment(map, i), hash, key);
 		if (value)
 			return value;
 	}
@@ -77,8 +83,8 @@ static int map_grow(struct mt_map *map, uint32_t n)
 	if (!old) {
 		bits = map->first_bits;
 		if (n > map->frozen)
-			bits = map->segments[n - 1]->bits +
-			       (map->segments[n - 1]->bits < BITS_QUADRUPLE ? 2 : 1);
+			bits = map_segment(map, n - 1)->bits +
+			       (map_segment(map, n - 1)->bits < BITS_QUADRUPLE ? 2 : 1);
 		bits = bits > BITS_MAX ? BITS_MAX : bits;
 		size = sizeof(*s) + (sizeof(s->entries[0]) << bits);
 		size = (size + 4095) & ~(size_t)4095;
@@ -128,7 +134,8 @@ static uint32_t segment_insert(struct mt_map_segment *s, uint64_t key, uint32_t 
 						__ATOMIC_ACQUIRE))
 			seen = value;
 		if (seen != MT_MAP_DEAD) {
-			__atomic_fetch_sub(&s->used, 1, __ATOMIC_RELAXED); /* no new slot after all */
+			__atomic_fetch_sub(&s->used, 1,
+					   __ATOMIC_RELAXED); /* no new slot after all */
 			return seen;
 		}
 	}
@@ -145,7 +152,7 @@ uint32_t mt_map_insert(struct mt_map *map, uint64_t key, uint32_t value)
 	for (;;) {
 		n = __atomic_load_n(&map->count, __ATOMIC_ACQUIRE);
 		if (n > map->frozen) {
-			found = segment_insert(map->segments[n - 1], key, value);
+			found = segment_insert(map_segment(map, n - 1), key, value);
 			if (found)
 				return found;
 		}
@@ -163,7 +170,7 @@ void mt_map_remove(struct mt_map *map, uint64_t key)
 	uint32_t i, value;
 
 	while (count-- > 0) {
-		s = map->segments[count];
+		s = map_segment(map, count);
 		for (i = segment_slot(s, hash);; i = (i + 1) & ((1u << s->bits) - 1)) {
 			e = &s->entries[i];
 			value = __atomic_load_n(&e->value, __ATOMIC_ACQUIRE);
@@ -185,7 +192,8 @@ void mt_map_child(struct mt_map *map)
 	map->first_bits = 8;
 }
 
-/* ---- native stacks ----------------------------------------------------------------------------- */
+/* ---- native stacks -----------------------------------------------------------------------------
+ */
 
 /* 16 M nodes are 430 MB at the fill a grown map has: more than that is not a stack dictionary. */
 static struct mt_map nodes = { .first_bits = 12, .limit = 16u << 20 };

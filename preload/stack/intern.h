@@ -58,7 +58,8 @@ void mt_map_remove(struct mt_map *map, uint64_t key);
 /* In a forked child: see `frozen`. */
 void mt_map_child(struct mt_map *map);
 
-/* ---- native stacks ----------------------------------------------------------------------------- */
+/* ---- native stacks -----------------------------------------------------------------------------
+ */
 
 /* The stack "frame called from parent" (0: outermost). Writes NODE on first sight, before anyone
  * can find it. A full trie gives the stack that consists of MT_FRAME_LOST; 0: not even that could

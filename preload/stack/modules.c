@@ -75,7 +75,7 @@ static uint64_t name_hash(const char *name)
 	return h;
 }
 
-/* ---- adding -------------------------------------------------------------------------------------- */
+/* ---- adding ---------------------------------------------------------------------------------- */
 
 static uint64_t inode_of(const char *path)
 {
@@ -218,12 +218,13 @@ void mt_module_mark_running(struct mt_module *m)
 		__atomic_fetch_add(&mt_modules_running, 1, __ATOMIC_RELEASE);
 }
 
-/* ---- finding ------------------------------------------------------------------------------------- */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 static int module_is(const struct mt_module *m, const struct object *o)
 {
-	return !__atomic_load_n(&m->gone, __ATOMIC_ACQUIRE) && m->map == o->map && m->elf.start == (uintptr_t)o->start &&
-	       m->elf.end == (uintptr_t)o->end && m->elf.bias == o->map->l_addr &&
+	return !__atomic_load_n(&m->gone, __ATOMIC_ACQUIRE) && m->map == o->map &&
+	       m->elf.start == (uintptr_t)o->start && m->elf.end == (uintptr_t)o->end &&
+	       m->elf.bias == o->map->l_addr &&
 	       m->name_hash == name_hash(o->map->l_name ? o->map->l_name : "");
 }
 
@@ -295,7 +296,7 @@ int mt_module_holds(uint32_t index, uintptr_t address)
 	return index && module_is(mt_module_get(index), &o);
 }
 
-/* ---- scanning ------------------------------------------------------------------------------------ */
+/* ---- scanning -------------------------------------------------------------------------------- */
 
 struct scan {
 	struct mt_thread *t;
@@ -335,7 +336,7 @@ void mt_stack_modules_scan(struct mt_thread *t)
 	dl_iterate_phdr(scan_one, &scan);
 }
 
-/* ---- unloading ----------------------------------------------------------------------------------- */
+/* ---- unloading ------------------------------------------------------------------------------- */
 
 void mt_stack_unload_begin(void)
 {

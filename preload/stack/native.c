@@ -24,11 +24,10 @@
 
 unsigned int mt_native_depth = 128;
 
-/* ---- checks -------------------------------------------------------------------------------------- */
+/* ---- checks ---------------------------------------------------------------------------------- */
 
 /* Index of the outermost of n checks that fails, or n. */
-__attribute__((no_sanitize("address"))) static uint32_t checks_verify(const struct mt_check *c,
-								      uint32_t n)
+MT_READS_STACKS static uint32_t checks_verify(const struct mt_check *c, uint32_t n)
 {
 	uintptr_t a = 0, b = 0;
 	uint32_t i;
@@ -95,7 +94,7 @@ static int kept_complete(struct mt_native_cache *c, uint32_t i)
 	return 0;
 }
 
-/* ---- the quick walk ------------------------------------------------------------------------------ */
+/* ---- the quick walk -------------------------------------------------------------------------- */
 
 enum quick_end { QUICK_MATCH, QUICK_OUTERMOST, QUICK_NO_INFO, QUICK_GIVE_UP };
 
@@ -134,7 +133,8 @@ static int quick_match(struct quick *q, uintptr_t slot, uintptr_t ra, uintptr_t 
 }
 
 /* One frame outwards on the own stack; -1: something the full walk has to look at. */
-static int quick_step(const struct mt_bounds *b, uint64_t rule, uintptr_t *slot, uintptr_t *rbp)
+MT_READS_STACKS static int quick_step(const struct mt_bounds *b, uint64_t rule, uintptr_t *slot,
+				      uintptr_t *rbp)
 {
 	uintptr_t cfa = (rule & MT_RULE_CFA_RBP ? *rbp : *slot + 8) +
 			(uintptr_t)mt_rule_cfa_offset(rule);
@@ -158,8 +158,7 @@ static int quick_step(const struct mt_bounds *b, uint64_t rule, uintptr_t *slot,
 	return 0;
 }
 
-__attribute__((no_sanitize("address"))) static enum quick_end
-quick_walk(struct quick *q, uintptr_t slot, uintptr_t rbp)
+MT_READS_STACKS static enum quick_end quick_walk(struct quick *q, uintptr_t slot, uintptr_t rbp)
 {
 	struct mt_native_cache *c = q->c;
 	struct mt_ip found;
@@ -174,11 +173,9 @@ quick_walk(struct quick *q, uintptr_t slot, uintptr_t rbp)
 		found = mt_native_ip(c, q->t, ra);
 		if (found.frame == UINT32_MAX)
 			return QUICK_GIVE_UP;
-		c->kept[--q->fresh] = (struct mt_kept){ .slot = slot,
-							.ra = ra,
-							.rbp = rbp,
-							.rule = found.rule,
-							.frame = found.frame };
+		c->kept[--q->fresh] = (struct mt_kept){
+			.slot = slot, .ra = ra, .rbp = rbp, .rule = found.rule, .frame = found.frame
+		};
 		switch (mt_rule_kind(found.rule)) {
 		case MT_RULE_END:
 			q->have = 0;
@@ -267,7 +264,7 @@ static uint32_t native_quick(struct mt_native_cache *c, struct mt_thread *t,
 	return quick_intern(&q);
 }
 
-/* ---- entry --------------------------------------------------------------------------------------- */
+/* ---- entry ----------------------------------------------------------------------------------- */
 
 static struct mt_native_cache *cache_new(struct mt_thread *t)
 {
@@ -283,7 +280,7 @@ static void cache_renew(struct mt_native_cache *c, struct mt_thread *t, uint32_t
 {
 	if (c->bounds.owner != mt_bounds_thread())
 		mt_bounds_reset(&c->bounds);
-	if (c->epoch != epoch)
+	if (c->epoch != epoch && c->epoch) /* a new cache is empty: do not touch its pages */
 		memset(c->ips, 0, sizeof(c->ips));
 	c->count = 0;
 	c->epoch = epoch;
@@ -301,7 +298,8 @@ void mt_stack_init(struct mt_thread *t, unsigned int max_depth, int python)
 	mt_modules_init();
 	mt_bounds_init();
 	mt_stack_modules_scan(t);
-	/* What is mapped when the shim starts has been relocated: ld.so runs no code before that. */
+	/* What is mapped when the shim starts has been relocated: ld.so runs no code before that.
+	 */
 	end = mt_modules_end();
 	for (uint32_t i = 1; i < end; i++)
 		if (mt_module_get(i))
@@ -334,12 +332,13 @@ uint32_t mt_stack_native(struct mt_thread *t, struct mt_caller caller)
 
 void mt_stack_child(struct mt_thread *t)
 {
-	struct mt_native_cache *c = t->native_cache;
+	struct mt_native_cache *c = t ? t->native_cache : NULL;
 
 	mt_modules_child();
 	mt_rules_child();
 	mt_intern_child();
 	mt_pycode_child();
+	mt_python_child(t);
 	if (c)
 		c->busy = 0;
 }

@@ -1,5 +1,6 @@
 /*
- * What the two ways of walking a native stack share; used by native.c and walk.c only.
+ * What the two ways of walking a native stack share: native.c and walk.c. Python's walk takes the
+ * depth from here.
  *
  * SPDX-License-Identifier: Apache-2.0
  */

@@ -24,13 +24,14 @@ uint32_t mt_pycode_epoch = 1;
 
 static struct mt_map strings = { .first_bits = 9, .limit = 4u << 20 }; /* hash of text -> id */
 static struct mt_map codes = { .first_bits = 9, .limit = 4u << 20 }; /* address -> id */
-static struct mt_map frames = { .first_bits = 10, .limit = 8u << 20 }; /* code id, offset -> number */
+static struct mt_map frames = { .first_bits = 10,
+				.limit = 8u << 20 }; /* code id, offset -> number */
 static struct mt_map nodes = { .first_bits = 10, .limit = 16u << 20 }; /* parent, frame -> id */
 static uint32_t next_frame = 1; /* atomic */
 
 static void (*real_dealloc)(void *code);
 
-/* ---- death of code objects ----------------------------------------------------------------------- */
+/* ---- death of code objects ------------------------------------------------------------------- */
 
 static void code_dealloc(void *code)
 {
@@ -56,7 +57,7 @@ int mt_pycode_watch(uintptr_t code_type)
 	return 0;
 }
 
-/* ---- texts --------------------------------------------------------------------------------------- */
+/* ---- texts ----------------------------------------------------------------------------------- */
 
 static size_t utf8_put(char *p, uint32_t c)
 {
@@ -129,7 +130,7 @@ static uint32_t string_intern(struct mt_thread *t, uintptr_t str, char *buf)
 	return id;
 }
 
-/* ---- code objects -------------------------------------------------------------------------------- */
+/* ---- code objects ---------------------------------------------------------------------------- */
 
 static uint32_t code_emit(struct mt_thread *t, uintptr_t code, char *buf)
 {
@@ -167,7 +168,7 @@ static uint32_t code_intern(struct mt_thread *t, uintptr_t code)
 	return id ? mt_map_insert(&codes, code, id) : 0;
 }
 
-/* ---- stacks -------------------------------------------------------------------------------------- */
+/* ---- stacks ---------------------------------------------------------------------------------- */
 
 /* Byte offset of the instruction; a frame that has not begun stands at the first one. */
 static uint32_t frame_offset(const struct mt_pyframe *frame)

@@ -1,6 +1,6 @@
 /*
- * What python.c (which interpreter, whose frames) and pycode.c (code objects and the numbers of
- * Python stacks) share; used by these two only.
+ * What interpreter.c (where the frames are), python.c (the walk) and pycode.c (code objects and the
+ * numbers of Python stacks) share; used by these three only.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -82,7 +82,11 @@ int mt_pycode_watch(uintptr_t code_type);
 /* In a forked child. */
 void mt_pycode_child(void);
 
-/* python.c, from mt_stack_init and mt_stack_child. */
+/* The innermost frame of the running thread; 0: no Python here, or none that can be read. */
+uintptr_t mt_python_top(struct mt_thread *t);
+
+/* From mt_stack_init and mt_stack_child. */
 void mt_python_init(struct mt_thread *t, int wanted);
+void mt_python_child(struct mt_thread *t);
 
 #endif

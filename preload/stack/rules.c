@@ -16,7 +16,12 @@
 enum { BLOCK_ENTRIES = 512, BLOCKS = 8192 };
 
 static struct mt_map by_address = { .first_bits = 12, .limit = BLOCK_ENTRIES * BLOCKS - 1 };
-static struct mt_ip *blocks[BLOCKS]; /* atomic each; entries written before by_address shows them */
+struct entry {
+	struct mt_ip ip;
+	uint32_t older; /* entry of the same address in a module that was there before; 0: none */
+};
+
+static struct entry *blocks[BLOCKS]; /* atomic each; entries written before by_address shows them */
 static uint32_t next_entry = 1; /* atomic */
 
 uint32_t mt_rules_count(void)
@@ -24,17 +29,17 @@ uint32_t mt_rules_count(void)
 	return __atomic_load_n(&next_entry, __ATOMIC_RELAXED) - 1;
 }
 
-static struct mt_ip *entry_get(uint32_t index)
+static struct entry *entry_get(uint32_t index)
 {
-	return &__atomic_load_n(&blocks[index / BLOCK_ENTRIES], __ATOMIC_ACQUIRE)
-			[index % BLOCK_ENTRIES];
+	return &__atomic_load_n(&blocks[index / BLOCK_ENTRIES],
+				__ATOMIC_ACQUIRE)[index % BLOCK_ENTRIES];
 }
 
 /* A fresh entry's index, or 0. */
-static uint32_t entry_new(const struct mt_ip *ip)
+static uint32_t entry_new(const struct mt_ip *ip, uint32_t older)
 {
 	uint32_t index = __atomic_fetch_add(&next_entry, 1, __ATOMIC_RELAXED);
-	struct mt_ip **block = &blocks[index / BLOCK_ENTRIES], *fresh, *none = NULL;
+	struct entry **block = &blocks[index / BLOCK_ENTRIES], *fresh, *none = NULL;
 
 	if (index >= BLOCK_ENTRIES * BLOCKS) {
 		__atomic_fetch_sub(&next_entry, 1, __ATOMIC_RELAXED);
@@ -44,11 +49,12 @@ static uint32_t entry_new(const struct mt_ip *ip)
 		fresh = mt_mem_alloc(BLOCK_ENTRIES * sizeof(*fresh));
 		if (!fresh)
 			return 0;
-		/* A block lost to another thread is not given back: that happens once in a while. */
+		/* A block lost to another thread is not given back: that happens once in a while.
+		 */
 		__atomic_compare_exchange_n(block, &none, fresh, 0, __ATOMIC_RELEASE,
 					    __ATOMIC_RELAXED);
 	}
-	*entry_get(index) = *ip;
+	*entry_get(index) = (struct entry){ *ip, older };
 	return index;
 }
 
@@ -69,11 +75,15 @@ static int frame_emit(struct mt_thread *t, struct mt_ip *found, const struct mt_
 		       .offset = m ? ip - m->elf.bias : ip, .flags = interrupted ? 1 : 0);
 }
 
-static struct mt_ip rule_new(struct mt_thread *t, uint64_t key)
+static uintptr_t key_code(uint64_t key)
+{
+	return key & MT_IP_INTERRUPTED ? (uintptr_t)(key & ~MT_IP_INTERRUPTED) : (uintptr_t)key - 1;
+}
+
+static struct mt_ip rule_new(struct mt_thread *t, uint64_t key, uint32_t index, uint32_t older)
 {
 	int interrupted = (key & MT_IP_INTERRUPTED) != 0;
 	uintptr_t ip = (uintptr_t)(key & ~MT_IP_INTERRUPTED);
-	uint32_t index = mt_module_at(t, interrupted ? ip : ip - 1);
 	struct mt_ip found = { .rule = MT_RULE_NOINFO, .module = index };
 	struct mt_module *m = index ? mt_module_get(index) : NULL;
 	uint32_t entry;
@@ -88,37 +98,37 @@ static struct mt_ip rule_new(struct mt_thread *t, uint64_t key)
 		found.frame = UINT32_MAX;
 		return found;
 	}
-	entry = entry_new(&found);
-	if (!entry)
+	entry = entry_new(&found, older);
+	if (!entry) {
 		found.frame = UINT32_MAX;
-	else
-		mt_map_insert(&by_address, key, entry);
+		return found;
+	}
+	if (older)
+		mt_map_remove(&by_address, key);
+	mt_map_insert(&by_address, key, entry);
 	return found;
 }
 
-/* Is the code that an entry was made for still there? It may have gone and come back. */
-static int entry_holds(struct mt_thread *t, const struct mt_ip *found, uint64_t key)
+/* Is it certain, without asking ld.so, that the code an entry was made for is still there? */
+static int entry_holds(const struct mt_ip *found, uint64_t key)
 {
-	uintptr_t ip = (uintptr_t)(key & ~MT_IP_INTERRUPTED);
-
-	ip -= key & MT_IP_INTERRUPTED ? 0 : 1;
 	if (!found->module)
-		return mt_module_holds(0, ip);
-	if (!__atomic_load_n(&mt_modules_unloading, __ATOMIC_RELAXED) &&
-	    !__atomic_load_n(&mt_module_get(found->module)->gone, __ATOMIC_ACQUIRE))
-		return 1;
-	return mt_module_at(t, ip) == found->module;
+		return mt_module_holds(0, key_code(key));
+	return !__atomic_load_n(&mt_modules_unloading, __ATOMIC_RELAXED) &&
+	       !__atomic_load_n(&mt_module_get(found->module)->gone, __ATOMIC_ACQUIRE);
 }
 
 struct mt_ip mt_rules_find(struct mt_thread *t, uint64_t key)
 {
-	uint32_t entry = mt_map_find(&by_address, key);
+	uint32_t first = mt_map_find(&by_address, key), entry, module;
 
-	if (entry && entry_holds(t, entry_get(entry), key))
-		return *entry_get(entry);
-	if (entry)
-		mt_map_remove(&by_address, key);
-	return rule_new(t, key);
+	if (first && entry_holds(&entry_get(first)->ip, key))
+		return entry_get(first)->ip;
+	module = mt_module_at(t, key_code(key));
+	for (entry = first; entry; entry = entry_get(entry)->older)
+		if (entry_get(entry)->ip.module == module)
+			return entry_get(entry)->ip;
+	return rule_new(t, key, module, first);
 }
 
 void mt_rules_child(void)

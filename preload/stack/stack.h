@@ -20,10 +20,10 @@ struct mt_caller {
 };
 
 /* To be used in the interposed function itself. */
-#define MT_CALLER()                                                                              \
-	({                                                                                       \
-		const uintptr_t *fp_ = (const uintptr_t *)__builtin_frame_address(0);            \
-		(struct mt_caller){ (uintptr_t)(fp_ + 1), fp_[0] };                              \
+#define MT_CALLER()                                                                                \
+	({                                                                                         \
+		const uintptr_t *fp_ = (const uintptr_t *)__builtin_frame_address(0);              \
+		(struct mt_caller){ (uintptr_t)(fp_ + 1), fp_[0] };                                \
 	})
 
 /* Once, at the shim's start, in the first thread. max_depth: MEMTRACE_DEPTH. */

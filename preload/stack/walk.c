@@ -128,8 +128,8 @@ uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_
 			break;
 		}
 		found = mt_native_ip(c, t, w.ip | (w.interrupted ? MT_IP_INTERRUPTED : 0));
-		frame_keep(&w, found.frame == UINT32_MAX ? mt_frame_pseudo(t, MT_FRAME_LOST) :
-							   found.frame);
+		frame_keep(&w, found.frame == UINT32_MAX ? mt_frame_pseudo(t, MT_FRAME_LOST)
+							 : found.frame);
 		if (mt_rule_kind(found.rule) == MT_RULE_END) {
 			end = 0;
 			break;
@@ -138,8 +138,8 @@ uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_
 			end = MT_FRAME_NO_UNWIND_INFO;
 			break;
 		}
-		if ((mt_rule_kind(found.rule) == MT_RULE_SIGNAL ? step_signal(&w) :
-								  step(&w, found.rule)) < 0) {
+		if ((mt_rule_kind(found.rule) == MT_RULE_SIGNAL ? step_signal(&w)
+								: step(&w, found.rule)) < 0) {
 			end = MT_FRAME_BAD_STACK;
 			break;
 		}
