@@ -1,0 +1,196 @@
+/*
+ * Memory that one place allocated over and over through a process's life and that was never freed.
+ * This is a count, not a statistical verdict, and says so. What a process allocates once, at its
+ * start, is not named: it lives in the first quarter alone.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "analysis/common.h"
+#include "analysis/findings.h"
+#include "util/hashmap.h"
+
+#define MIN_BLOCKS 8
+#define MIN_QUARTERS 3
+#define MIN_BYTES (64 * 1024) /* below: not worth a sentence */
+#define CANDIDATES 500 /* stacks that are looked at, largest first */
+#define SHOWN 10
+
+struct candidate {
+	const struct site_use *use;
+	char *place; /* groups uses of one place in all processes */
+	size_t group;
+};
+
+struct group {
+	uint64_t bytes, blocks, allocations, frees, quarter_blocks[4];
+	uint64_t largest; /* bytes of the largest use */
+	const struct site_use *use; /* that one */
+	size_t first; /* candidate */
+};
+
+static bool is_suspect(const struct model *m, const struct site_use *u)
+{
+	const struct process *p = &m->processes[u->process];
+	const struct site *s = &m->sites[u->site];
+	unsigned int quarters = 0;
+
+	for (size_t i = 0; i < 4; i++)
+		quarters += u->live_quarter_count[i] != 0;
+	/* Only of a process that came to its own end is it known that nobody would free it later. */
+	return p->end_kind == END_EXIT && !s->backing && u->live_count >= MIN_BLOCKS &&
+	       u->live_bytes >= MIN_BYTES && quarters >= MIN_QUARTERS &&
+	       u->live_count > u->allocations / 2;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+	const struct candidate *x = a, *y = b;
+
+	if (x->use->live_bytes != y->use->live_bytes)
+		return x->use->live_bytes > y->use->live_bytes ? -1 : 1;
+	return x->use < y->use ? -1 : x->use > y->use;
+}
+
+static void name_place(struct findings *all, struct candidate *c)
+{
+	const struct site *s = &all->in->m->sites[c->use->site];
+	struct strbuf sb = STRBUF_INIT;
+	struct stack st;
+
+	stack_merge(all->in->m, all->in->symbols, s->native, s->python, &st);
+	place_add(&sb, &st);
+	stack_release(&st);
+	c->place = strbuf_detach(&sb);
+}
+
+static void group_add(struct group *g, const struct site_use *u)
+{
+	g->bytes += u->live_bytes;
+	g->blocks += u->live_count;
+	g->allocations += u->allocations;
+	g->frees += u->frees;
+	for (size_t i = 0; i < 4; i++)
+		g->quarter_blocks[i] += u->live_quarter_count[i];
+	if (u->live_bytes > g->largest) {
+		g->largest = u->live_bytes;
+		g->use = u;
+	}
+}
+
+static enum severity severity_of(const struct model *m, const struct group *g)
+{
+	const struct process *p = &m->processes[g->use->process];
+
+	if (g->bytes >= UINT64_C(1) << 30 || g->bytes > p->peak_live_bytes / 4)
+		return g->bytes >= UINT64_C(16) << 20 ? SEVERITY_CRITICAL : SEVERITY_WARNING;
+	return g->bytes >= UINT64_C(1) << 20 ? SEVERITY_WARNING : SEVERITY_INFO;
+}
+
+static void put_texts(struct finding *f, const struct model *m, const struct group *g,
+		      const char *place)
+{
+	const struct site_use *u = g->use;
+	const struct process *p = &m->processes[u->process];
+
+	strbuf_addf(&f->title, "never freed: %llu blocks, ", (unsigned long long)g->blocks);
+	size_add(&f->title, g->bytes);
+	strbuf_addf(&f->title, ", from %s, in ", place);
+	finding_processes_add(&f->title, m, f->processes.items, f->processes.count);
+	strbuf_addf(&f->detail, "Of %llu allocations made there %llu were never freed. They were "
+				"made between %.1f s and %.1f s",
+		    (unsigned long long)g->allocations, (unsigned long long)g->blocks,
+		    process_seconds(m, p, u->first_live_birth),
+		    process_seconds(m, p, u->last_live_birth));
+	strbuf_addf(&f->detail, " of a process that ran from %.1f s to %.1f s. This is a count, not a "
+				"statistical verdict: a cache or list that is meant to be kept until "
+				"the end looks the same.",
+		    process_seconds(m, p, p->start), process_seconds(m, p, p->end));
+	strbuf_addstr(&f->advice, "Look for who should give these blocks back: a missing free, or a "
+				  "container that is only ever added to. Run twice as long: if the "
+				  "bytes double, memory is lost or kept with every step.");
+}
+
+static void put_group(struct findings *all, const struct group *g, const struct candidate *list,
+		      size_t count, size_t number)
+{
+	const struct model *m = all->in->m;
+	struct finding *f = finding_new(all, "leak", severity_of(m, g));
+
+	finding_bytes(f, g->bytes);
+	f->site = g->use->site;
+	finding_process(f, g->use->process);
+	for (size_t i = 0; i < count; i++)
+		if (list[i].group == number)
+			finding_process(f, list[i].use->process);
+	put_texts(f, m, g, list[g->first].place);
+	finding_int(f, "blocks", g->blocks);
+	finding_int(f, "allocations", g->allocations);
+	finding_int(f, "frees", g->frees);
+	finding_int(f, "born_in_first_quarter", g->quarter_blocks[0]);
+	finding_int(f, "born_in_second_quarter", g->quarter_blocks[1]);
+	finding_int(f, "born_in_third_quarter", g->quarter_blocks[2]);
+	finding_int(f, "born_in_fourth_quarter", g->quarter_blocks[3]);
+	finding_text(f, "method", "count of blocks alive at exit");
+}
+
+static int by_group_bytes(const void *a, const void *b)
+{
+	const struct group *x = *(const struct group *const *)a;
+	const struct group *y = *(const struct group *const *)b;
+
+	if (x->bytes != y->bytes)
+		return x->bytes > y->bytes ? -1 : 1;
+	return x->first < y->first ? -1 : x->first > y->first;
+}
+
+static void put_largest(struct findings *all, struct group *groups, size_t count,
+			const struct candidate *list, size_t candidates)
+{
+	struct group **order = xcalloc(count, sizeof(struct group *));
+
+	for (size_t i = 0; i < count; i++)
+		order[i] = &groups[i];
+	qsort(order, count, sizeof(struct group *), by_group_bytes);
+	for (size_t i = 0; i < count && i < SHOWN; i++)
+		put_group(all, order[i], list, candidates, (size_t)(order[i] - groups));
+	free(order);
+}
+
+void find_never_freed(struct findings *all)
+{
+	const struct model *m = all->in->m;
+	struct hashmap places = HASHMAP_INIT;
+	VEC(struct candidate) list = VEC_INIT;
+	VEC(struct group) groups = VEC_INIT;
+
+	for (size_t i = 0; i < m->use_count; i++)
+		if (is_suspect(m, &m->uses[i]))
+			vec_push(&list)->use = &m->uses[i];
+	if (list.count)
+		qsort(list.items, list.count, sizeof(*list.items), by_bytes);
+	if (list.count > CANDIDATES)
+		list.count = CANDIDATES;
+	for (size_t i = 0; i < list.count; i++) {
+		struct candidate *c = &list.items[i];
+		uint64_t *slot;
+		bool is_new;
+
+		name_place(all, c);
+		slot = hashmap_slot(&places, c->place, strlen(c->place), &is_new);
+		if (is_new) {
+			*slot = groups.count;
+			vec_push(&groups)->first = i;
+		}
+		c->group = *slot;
+		group_add(&groups.items[c->group], c->use);
+	}
+	put_largest(all, groups.items, groups.count, list.items, list.count);
+	for (size_t i = 0; i < list.count; i++)
+		free(list.items[i].place);
+	vec_release(&list);
+	vec_release(&groups);
+	hashmap_release(&places);
+}

@@ -1,0 +1,114 @@
+/*
+ * Which frame of a stack a sentence names, and how. See stack.h.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <ctype.h>
+#include <string.h>
+
+#include "analysis/stack.h"
+#include "util/strbuf.h"
+
+/* What stands after one of these in a path is the name that people know. */
+static const char *const package_roots[] = { "/site-packages/", "/dist-packages/" };
+
+static const char *inside_package(const char *file)
+{
+	for (size_t i = 0; i < sizeof(package_roots) / sizeof(package_roots[0]); i++) {
+		const char *at = strstr(file, package_roots[i]);
+
+		if (at)
+			return at + strlen(package_roots[i]);
+	}
+	return NULL;
+}
+
+/* ".../lib/python3.11/asyncio/events.py": what stands after the version; NULL: another file. */
+static const char *inside_library(const char *file)
+{
+	const char *at = strstr(file, "/lib/python3");
+
+	if (!at)
+		at = strstr(file, "/lib64/python3");
+	if (!at)
+		return NULL;
+	at = strstr(at, "python3") + strlen("python3");
+	while (*at == '.' || isdigit((unsigned char)*at))
+		at++;
+	return *at == '/' ? at + 1 : NULL;
+}
+
+bool stack_is_user_file(const char *file)
+{
+	return file && *file != '<' && !inside_package(file) && !inside_library(file);
+}
+
+/* The C++ library's allocators and containers: never the place to look at. */
+static bool is_library_function(const char *function)
+{
+	static const char *const names[] = { "operator new", "std::", "void* std::", "void std::",
+					     "__gnu_cxx::", "alloc::", "<alloc::", "core::",
+					     "__rust_alloc", "__rdl_alloc", "__rg_alloc" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strncmp(function, names[i], strlen(names[i])))
+			return true;
+	return false;
+}
+
+static bool is_own_native(const struct stack_frame *f)
+{
+	return !f->f.is_python && !f->plumbing && !is_library_function(f->f.function);
+}
+
+const struct stack_frame *stack_native_leaf(const struct stack *st)
+{
+	for (size_t i = 0; i < st->frames.count && !st->frames.items[i].f.is_python; i++)
+		if (is_own_native(&st->frames.items[i]))
+			return &st->frames.items[i];
+	return NULL;
+}
+
+enum { USER_PYTHON, ANY_PYTHON, NATIVE_LINE, NATIVE, ANYTHING, CHOICES };
+
+static bool fits(const struct stack_frame *f, int choice)
+{
+	switch (choice) {
+	case USER_PYTHON:
+		return f->f.is_python && f->f.line && stack_is_user_file(f->f.file);
+	case ANY_PYTHON:
+		return f->f.is_python && f->f.line && f->f.file && *f->f.file != '<';
+	case NATIVE_LINE:
+		return is_own_native(f) && f->f.line;
+	case NATIVE:
+		return is_own_native(f);
+	default:
+		return true;
+	}
+}
+
+const struct stack_frame *stack_place(const struct stack *st)
+{
+	for (int choice = 0; choice < CHOICES; choice++)
+		for (size_t i = 0; i < st->frames.count; i++)
+			if (fits(&st->frames.items[i], choice))
+				return &st->frames.items[i];
+	return NULL;
+}
+
+void stack_place_add(struct strbuf *sb, const struct stack_frame *f)
+{
+	const char *file = f->f.file, *inside, *slash;
+
+	if (!file || !f->f.line) {
+		strbuf_addstr(sb, f->f.function);
+		return;
+	}
+	inside = inside_package(file);
+	if (!inside)
+		inside = inside_library(file);
+	slash = strrchr(file, '/');
+	if (!inside)
+		inside = slash ? slash + 1 : file;
+	strbuf_addf(sb, "%s:%u", inside, f->f.line);
+}

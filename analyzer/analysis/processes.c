@@ -1,0 +1,88 @@
+/*
+ * The section on each process.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <string.h>
+
+#include "analysis/analysis.h"
+#include "analysis/common.h"
+
+static const char *const end_names[] = {
+	[END_UNKNOWN] = "unknown", [END_EXIT] = "exit",	      [END_SIGNAL] = "signal",
+	[END_EXEC] = "exec",	   [END_RUNNING] = "running",
+};
+
+static void put_worker(struct result *doc, struct rvalue *o, const struct process *p)
+{
+	struct rvalue *w;
+
+	if (!p->worker.is) {
+		r_null(doc, o, "worker");
+		return;
+	}
+	w = r_object(doc, o, "worker");
+	r_string(doc, w, "loader", p->worker.loader);
+	put_id(doc, w, "index", p->worker.index < 0 ? NO_ID : (uint32_t)p->worker.index);
+	put_id(doc, w, "of", p->worker.of < 0 ? NO_ID : (uint32_t)p->worker.of);
+	r_string(doc, w, "start_method", p->worker.start_method);
+}
+
+static void put_end(struct result *doc, struct rvalue *o, const struct process *p)
+{
+	struct rvalue *end = r_object(doc, o, "end");
+
+	r_string(doc, end, "kind", end_names[p->end_kind]);
+	if (p->end_kind == END_EXIT || p->end_kind == END_SIGNAL)
+		r_int(doc, end, "code", p->end_code);
+	else
+		r_null(doc, end, "code");
+}
+
+static void put_memory(struct result *doc, struct rvalue *o, const struct model *m,
+		       const struct process *p)
+{
+	put_count(doc, o, "allocations", p->allocations);
+	put_count(doc, o, "frees", p->frees);
+	put_count(doc, o, "bytes_allocated", p->bytes_allocated);
+	put_kinds(doc, o, p->kinds);
+	put_count(doc, o, "live_at_end_bytes", p->live_bytes);
+	put_count(doc, o, "live_at_end_count", p->live_count);
+	put_count(doc, o, "peak_live_bytes", p->peak_live_bytes);
+	r_float(doc, o, "peak_live_s", process_seconds(m, p, p->peak_live_time));
+	put_count(doc, o, "inherited_live_bytes", p->inherited_live_bytes);
+	put_count(doc, o, "inherited_live_count", p->inherited_live_count);
+	put_count(doc, o, "inherited_freed_bytes", p->inherited_freed_bytes);
+	put_count(doc, o, "inherited_freed_count", p->inherited_freed_count);
+	put_measured(doc, o, "peak_rss_bytes", p->peak_rss);
+	put_measured(doc, o, "peak_pss_bytes", p->peak_pss);
+	r_null(doc, o, "predates_attach_bytes");
+	put_count(doc, o, "lost_events", p->lost_events);
+	put_count(doc, o, "missed_frees", p->missed_frees);
+}
+
+void analyse_processes(struct analysis_input *in, struct result *doc)
+{
+	const struct model *m = in->m;
+	struct rvalue *list = r_array(doc, result_root(doc), "processes");
+
+	for (size_t i = 0; i < m->process_count; i++) {
+		const struct process *p = &m->processes[i];
+		struct rvalue *o = r_push_object(doc, list);
+
+		r_int(doc, o, "id", p->id);
+		r_string(doc, o, "host", m->traces[p->trace].host);
+		r_int(doc, o, "pid", p->pid);
+		r_int(doc, o, "ppid", p->ppid);
+		put_id(doc, o, "parent", p->parent);
+		r_int(doc, o, "generation", p->generation);
+		r_string(doc, o, "command", p->command);
+		r_string(doc, o, "role", p->role);
+		put_id(doc, o, "rank", p->rank < 0 ? NO_ID : (uint32_t)p->rank);
+		put_worker(doc, o, p);
+		r_float(doc, o, "start_s", process_seconds(m, p, p->start));
+		r_float(doc, o, "end_s", process_seconds(m, p, p->end));
+		put_end(doc, o, p);
+		put_memory(doc, o, m, p);
+	}
+}

@@ -1,0 +1,198 @@
+/*
+ * The section on where memory was allocated. Of very many sites only the largest are listed and
+ * symbolised; what the others hold is summed up beside them.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "analysis/analysis.h"
+#include "analysis/common.h"
+#include "analysis/stack.h"
+
+#define LONG_LIST 100 /* from here on a list has room for the leaders by other measures, too */
+
+typedef uint64_t measure_fn(const struct site *s);
+
+static uint64_t peak_of(const struct site *s)
+{
+	return s->peak_bytes;
+}
+
+static uint64_t traffic_of(const struct site *s)
+{
+	return s->bytes_allocated;
+}
+
+static uint64_t count_of(const struct site *s)
+{
+	return s->allocations;
+}
+
+struct ranked {
+	uint64_t value;
+	uint32_t site;
+};
+
+static int by_value(const void *a, const void *b)
+{
+	const struct ranked *x = a, *y = b;
+
+	if (x->value != y->value)
+		return x->value > y->value ? -1 : 1;
+	return x->site < y->site ? -1 : x->site > y->site;
+}
+
+static void list_leaders(struct analysis_input *in, measure_fn *measure, size_t count)
+{
+	const struct model *m = in->m;
+	struct ranked *all = xcalloc(m->site_count, sizeof(*all));
+
+	for (uint32_t i = 0; i < m->site_count; i++)
+		all[i] = (struct ranked){ measure(&m->sites[i]), i };
+	qsort(all, m->site_count, sizeof(*all), by_value);
+	for (size_t i = 0; i < count && i < m->site_count; i++)
+		in->listed[all[i].site] = true;
+	free(all);
+}
+
+static void choose(struct analysis_input *in)
+{
+	measure_fn *const others[] = { peak_of, traffic_of, count_of };
+	size_t count = in->m->site_count;
+
+	for (size_t i = 0; i < count && i < in->top; i++)
+		in->listed[i] = true; /* the model has them by live bytes */
+	if (in->top >= count || in->top < LONG_LIST)
+		return;
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		list_leaders(in, others[i], in->top / 4);
+}
+
+static void put_frame(struct result *doc, struct rvalue *list, const struct stack_frame *f)
+{
+	struct rvalue *o = r_push_object(doc, list);
+
+	r_string(doc, o, "function", f->f.function);
+	r_string(doc, o, "file", f->f.file);
+	if (f->f.line)
+		r_int(doc, o, "line", f->f.line);
+	else
+		r_null(doc, o, "line");
+	r_string(doc, o, "module", f->f.module);
+	r_string(doc, o, "language", f->f.is_python ? "python" : "native");
+	if (f->f.inlined)
+		r_bool(doc, o, "inlined", true);
+	if (f->plumbing)
+		r_bool(doc, o, "plumbing", true);
+}
+
+static void put_stack(struct analysis_input *in, struct result *doc, struct rvalue *o,
+		      const struct site *s)
+{
+	struct strbuf place = STRBUF_INIT;
+	const struct stack_frame *f;
+	struct rvalue *list;
+	struct stack st;
+
+	stack_merge(in->m, in->symbols, s->native, s->python, &st);
+	f = stack_place(&st);
+	if (f)
+		stack_place_add(&place, f);
+	r_string(doc, o, "place", f ? place.buf : NULL);
+	r_string(doc, o, "place_function", f && f->f.line ? f->f.function : NULL);
+	list = r_array(doc, o, "stack");
+	for (size_t i = 0; i < st.frames.count; i++)
+		put_frame(doc, list, &st.frames.items[i]);
+	if (st.uncertain)
+		r_bool(doc, o, "merge_uncertain", true);
+	strbuf_release(&place);
+	stack_release(&st);
+}
+
+static void put_uses(struct analysis_input *in, struct result *doc, struct rvalue *o,
+		     const struct site *s)
+{
+	struct rvalue *list = r_array(doc, o, "by_process");
+
+	for (uint32_t i = 0; i < s->use_count; i++) {
+		const struct site_use *u = &in->m->uses[s->first_use + i];
+		struct rvalue *part = r_push_object(doc, list);
+
+		r_int(doc, part, "proc", u->process);
+		r_int(doc, part, "pid", in->m->processes[u->process].pid);
+		put_count(doc, part, "live_bytes", u->live_bytes);
+		put_count(doc, part, "live_count", u->live_count);
+		put_count(doc, part, "allocations", u->allocations);
+		put_count(doc, part, "frees", u->frees);
+		put_count(doc, part, "bytes_allocated", u->bytes_allocated);
+		put_count(doc, part, "peak_bytes", u->peak_bytes);
+	}
+}
+
+static void put_totals(struct result *doc, struct rvalue *o, const struct site *s)
+{
+	put_count(doc, o, "allocations", s->allocations);
+	put_count(doc, o, "frees", s->frees);
+	put_count(doc, o, "bytes_allocated", s->bytes_allocated);
+	put_count(doc, o, "live_bytes", s->live_bytes);
+	put_count(doc, o, "live_count", s->live_count);
+	put_count(doc, o, "peak_bytes", s->peak_bytes);
+	put_count(doc, o, "short_lived_count", s->short_lived_count);
+}
+
+static void put_site(struct analysis_input *in, struct result *doc, struct rvalue *list,
+		     const struct site *s)
+{
+	struct rvalue *o = r_push_object(doc, list);
+
+	r_int(doc, o, "id", s->id);
+	r_string(doc, o, "kind", s->kind < MT_KINDS ? kind_names[s->kind] : NULL);
+	r_bool(doc, o, "backing", s->backing);
+	r_null(doc, o, "component");
+	put_stack(in, doc, o, s);
+	put_totals(doc, o, s);
+	put_uses(in, doc, o, s);
+}
+
+struct rest {
+	uint64_t sites, short_lived;
+	struct kind_totals kinds[MT_KINDS];
+};
+
+static void rest_add(struct rest *rest, const struct site *s)
+{
+	struct kind_totals *k = &rest->kinds[s->kind & (MT_KINDS - 1)];
+
+	rest->sites++;
+	rest->short_lived += s->short_lived_count;
+	k->allocations += s->allocations;
+	k->frees += s->frees;
+	k->bytes_allocated += s->bytes_allocated;
+	if (!s->backing) {
+		k->live_bytes += s->live_bytes;
+		k->live_count += s->live_count;
+	}
+}
+
+void analyse_sites(struct analysis_input *in, struct result *doc)
+{
+	struct rvalue *list = r_array(doc, result_root(doc), "sites"), *o;
+	struct rest rest;
+
+	memset(&rest, 0, sizeof(rest));
+	choose(in);
+	for (size_t i = 0; i < in->m->site_count; i++) {
+		if (in->listed[i])
+			put_site(in, doc, list, &in->m->sites[i]);
+		else
+			rest_add(&rest, &in->m->sites[i]);
+	}
+	if (!rest.sites)
+		return;
+	o = r_object(doc, result_root(doc), "sites_not_listed");
+	put_count(doc, o, "sites", rest.sites);
+	put_count(doc, o, "short_lived_count", rest.short_lived);
+	put_kinds(doc, o, rest.kinds);
+}

@@ -1,0 +1,455 @@
+/*
+ * From what was collected to the model: stacks become canonical, sites of all processes are put
+ * together, what --pid, --role and the window leave out is dropped, the rest numbered anew.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/internal.h"
+
+const char *proc_fact(const struct proc *p, const char *key)
+{
+	for (size_t i = 0; i < p->facts.count; i += 2)
+		if (!strcmp(p->facts.items[i], key))
+			return p->facts.items[i + 1];
+	return NULL;
+}
+
+/* ---- stacks ---------------------------------------------------------------------------------- */
+
+static void resolve_stacks(struct builder *b, struct proc *p)
+{
+	for (size_t i = 0; i < p->sites.count; i++) {
+		struct local_site *s = &p->sites.items[i];
+
+		s->native = stack_native(b, p, s->native);
+		s->python = stack_python(b, p, s->python);
+	}
+	for (size_t i = 0; i < p->children.count; i++) {
+		struct child_event *c = &p->children.items[i];
+
+		c->native = stack_native(b, p, c->native);
+		c->python = stack_python(b, p, c->python);
+	}
+}
+
+/* ---- processes ------------------------------------------------------------------------------- */
+
+static void describe(struct builder *b, const struct proc *p, struct process *out)
+{
+	const char *command = proc_fact(p, "cmdline");
+
+	if (!command && out->reason == MT_PROCESS_FORK && out->parent != NO_ID)
+		command = b->processes.items[out->parent].command;
+	out->command = xstrdup(command ? command : "");
+}
+
+static void describe_trace(struct trace_info *t, const struct proc *p)
+{
+	const char *host = proc_fact(p, "host"), *mode = proc_fact(p, "mode");
+	const char *events = proc_fact(p, "events"), *bytes = proc_fact(p, "sample_bytes");
+
+	if (!t->host && host)
+		t->host = xstrdup(host);
+	if (!t->mode[0] && mode)
+		memcpy(t->mode, mode, strnlen(mode, sizeof(t->mode) - 1));
+	if (!t->events[0] && events)
+		memcpy(t->events, events, strnlen(events, sizeof(t->events) - 1));
+	if (!t->sample_bytes && bytes && !strcmp(t->mode, "sample"))
+		t->sample_bytes = strtoull(bytes, NULL, 10);
+}
+
+static bool is_dropped(const struct builder *b, const struct proc *p, const struct process *out)
+{
+	return p->outside || (b->options.pid && out->pid != b->options.pid) ||
+	       (b->options.role && strcmp(b->options.role, out->role) != 0);
+}
+
+static void hand_lists(struct proc *p, struct process *out)
+{
+	out->threads = p->threads.items;
+	out->thread_count = p->threads.count;
+	out->children = p->children.items;
+	out->child_count = p->children.count;
+	if (p->facts.count) {
+		(void)vec_push(&p->facts);
+		p->facts.items[p->facts.count - 1] = NULL;
+	}
+	out->facts = p->facts.items;
+	out->backing = p->backing.items;
+	out->backing_count = p->backing.count;
+	memset(&p->backing, 0, sizeof(p->backing));
+	memset(&p->threads, 0, sizeof(p->threads));
+	memset(&p->children, 0, sizeof(p->children));
+	memset(&p->facts, 0, sizeof(p->facts));
+}
+
+static void release_lists(struct process *p)
+{
+	free(p->command);
+	free(p->samples);
+}
+
+/* ---- sites ----------------------------------------------------------------------------------- */
+
+struct site_key {
+	uint32_t native, python, kind;
+};
+
+struct sites {
+	VEC(struct site) sites;
+	VEC(struct site_use) uses;
+	struct hashmap set;
+};
+
+static uint32_t site_intern(struct sites *all, const struct local_site *s)
+{
+	struct site_key key = { s->native, s->python, s->kind };
+	struct site *site;
+	uint64_t *slot;
+	bool is_new;
+
+	slot = hashmap_slot(&all->set, &key, sizeof(key), &is_new);
+	if (is_new) {
+		*slot = all->sites.count;
+		site = vec_push(&all->sites);
+		site->id = (uint32_t)*slot;
+		site->native = s->native;
+		site->python = s->python;
+		site->kind = s->kind & MT_KIND_MASK;
+		site->backing = s->kind & MT_KIND_BACKING;
+	}
+	return (uint32_t)*slot;
+}
+
+/* Index of the site in all->sites; NO_ID: it has nothing to show. */
+static uint32_t add_use(struct sites *all, const struct proc *p, const struct local_site *s,
+			uint32_t process)
+{
+	const struct births *born = s->births ? &p->births.items[s->births - 1] : NULL;
+	struct site_use *u;
+
+	if (!s->allocations && !s->frees && !s->live_count && !s->live_bytes)
+		return NO_ID;
+	u = vec_push(&all->uses);
+	u->site = site_intern(all, s);
+	u->process = process;
+	u->allocations = s->allocations;
+	u->frees = s->frees;
+	u->bytes_allocated = s->bytes_allocated;
+	u->live_bytes = s->live_bytes;
+	u->live_count = s->live_count;
+	u->peak_bytes = s->peak_bytes;
+	u->short_lived_count = s->short_lived_count;
+	if (born) {
+		u->first_live_birth = born->first;
+		u->last_live_birth = born->last;
+		memcpy(u->live_quarter_count, born->count, sizeof(u->live_quarter_count));
+		memcpy(u->live_quarter_bytes, born->bytes, sizeof(u->live_quarter_bytes));
+	}
+	return u->site;
+}
+
+static int by_site_and_process(const void *a, const void *b)
+{
+	const struct site_use *x = a, *y = b;
+
+	if (x->site != y->site)
+		return x->site < y->site ? -1 : 1;
+	return x->process < y->process ? -1 : x->process > y->process;
+}
+
+static void merge_births(struct site_use *to, const struct site_use *u)
+{
+	if (!u->live_count)
+		return;
+	if (!to->live_count || u->first_live_birth < to->first_live_birth)
+		to->first_live_birth = u->first_live_birth;
+	if (!to->live_count || u->last_live_birth > to->last_live_birth)
+		to->last_live_birth = u->last_live_birth;
+	for (int q = 0; q < 4; q++) {
+		to->live_quarter_count[q] += u->live_quarter_count[q];
+		to->live_quarter_bytes[q] += u->live_quarter_bytes[q];
+	}
+}
+
+/* Ids that a process gave to one stack twice (two threads met it at once). */
+static void merge_uses(struct sites *all)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < all->uses.count; i++) {
+		const struct site_use *u = &all->uses.items[i];
+		struct site_use *to = kept ? &all->uses.items[kept - 1] : NULL;
+
+		if (!to || to->site != u->site || to->process != u->process) {
+			all->uses.items[kept++] = *u;
+			continue;
+		}
+		merge_births(to, u);
+		to->allocations += u->allocations;
+		to->frees += u->frees;
+		to->bytes_allocated += u->bytes_allocated;
+		to->live_bytes += u->live_bytes;
+		to->live_count += u->live_count;
+		to->short_lived_count += u->short_lived_count;
+		if (u->peak_bytes > to->peak_bytes)
+			to->peak_bytes = u->peak_bytes;
+	}
+	all->uses.count = kept;
+}
+
+/* superseded: by process; a later generation of the same worker stands for it. */
+static void sum_sites(struct sites *all, const bool *superseded)
+{
+	for (size_t i = 0; i < all->uses.count; i++) {
+		const struct site_use *u = &all->uses.items[i];
+		struct site *s = &all->sites.items[u->site];
+
+		if (!s->use_count++)
+			s->first_use = (uint32_t)i;
+		s->allocations += u->allocations;
+		s->frees += u->frees;
+		s->bytes_allocated += u->bytes_allocated;
+		s->short_lived_count += u->short_lived_count;
+		if (u->peak_bytes > s->peak_bytes)
+			s->peak_bytes = u->peak_bytes;
+		if (superseded[u->process])
+			continue;
+		s->live_bytes += u->live_bytes;
+		s->live_count += u->live_count;
+	}
+}
+
+static int by_live_bytes(const void *a, const void *b)
+{
+	const struct site *x = a, *y = b;
+
+	if (x->live_bytes != y->live_bytes)
+		return x->live_bytes > y->live_bytes ? -1 : 1;
+	if (x->bytes_allocated != y->bytes_allocated)
+		return x->bytes_allocated > y->bytes_allocated ? -1 : 1;
+	return x->first_use < y->first_use ? -1 : x->first_use > y->first_use;
+}
+
+struct worker_key {
+	uint32_t parent, node;
+	int32_t index;
+};
+
+static bool *find_superseded(const struct process *processes, size_t count)
+{
+	bool *superseded = xcalloc(count, sizeof(*superseded));
+	struct hashmap latest = HASHMAP_INIT;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct process *p = &processes[i];
+		struct worker_key key = { p->parent, p->worker.node, p->worker.index };
+		uint64_t *slot;
+
+		if (!p->worker.is)
+			continue;
+		slot = hashmap_slot(&latest, &key, sizeof(key), NULL);
+		if (*slot && processes[*slot - 1].generation < p->generation)
+			superseded[*slot - 1] = true;
+		*slot = i + 1; /* ids are in order of start, so are generations */
+	}
+	hashmap_release(&latest);
+	return superseded;
+}
+
+/* All uses of a process; its backing events get sites of the run. */
+static void add_process(struct sites *all, struct proc *p, struct process *out)
+{
+	uint32_t *site = xcalloc(p->sites.count, sizeof(*site));
+	size_t kept = 0;
+
+	for (size_t k = 0; k < p->sites.count; k++)
+		site[k] = add_use(all, p, &p->sites.items[k], out->id);
+	for (size_t k = 0; k < out->backing_count; k++) {
+		struct backing_event e = out->backing[k];
+
+		e.site = site[e.site];
+		if (e.site != NO_ID)
+			out->backing[kept++] = e;
+	}
+	out->backing_count = kept;
+	free(site);
+}
+
+/* Sites were sorted: their numbers are their places from now on. */
+static void number_sites(struct sites *all, struct model *m)
+{
+	uint32_t *place = xcalloc(all->sites.count, sizeof(*place));
+
+	for (uint32_t i = 0; i < all->sites.count; i++) {
+		struct site *s = &all->sites.items[i];
+
+		place[s->id] = i;
+		s->id = i;
+		for (uint32_t k = 0; k < s->use_count; k++)
+			all->uses.items[s->first_use + k].site = i;
+	}
+	for (size_t i = 0; i < m->process_count; i++)
+		for (size_t k = 0; k < m->processes[i].backing_count; k++)
+			m->processes[i].backing[k].site = place[m->processes[i].backing[k].site];
+	free(place);
+}
+
+static void build_sites(struct builder *b, const uint32_t *new_id)
+{
+	struct sites all;
+	bool *superseded = find_superseded(b->m->processes, b->m->process_count);
+
+	memset(&all, 0, sizeof(all));
+	for (size_t i = 0; i < b->procs.count; i++) {
+		struct proc *p = &b->procs.items[i];
+
+		if (new_id[i] != NO_ID)
+			add_process(&all, p, &b->m->processes[new_id[i]]);
+		vec_release(&p->sites);
+		vec_release(&p->births);
+	}
+	if (all.uses.count)
+		qsort(all.uses.items, all.uses.count, sizeof(*all.uses.items), by_site_and_process);
+	merge_uses(&all);
+	sum_sites(&all, superseded);
+	if (all.sites.count)
+		qsort(all.sites.items, all.sites.count, sizeof(*all.sites.items), by_live_bytes);
+	number_sites(&all, b->m);
+	hashmap_release(&all.set);
+	free(superseded);
+	b->m->sites = all.sites.items;
+	b->m->site_count = all.sites.count;
+	b->m->uses = all.uses.items;
+	b->m->use_count = all.uses.count;
+}
+
+/* ---- the model ------------------------------------------------------------------------------- */
+
+static uint32_t renumbered(const uint32_t *new_id, uint32_t id)
+{
+	return id == NO_ID ? NO_ID : new_id[id];
+}
+
+static void keep_processes(struct builder *b, const uint32_t *new_id)
+{
+	struct model *m = b->m;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < b->processes.count; i++) {
+		struct process p = b->processes.items[i];
+
+		if (new_id[i] == NO_ID) {
+			release_lists(&p);
+			continue;
+		}
+		p.id = new_id[i];
+		p.parent = renumbered(new_id, p.parent);
+		p.image_of = renumbered(new_id, p.image_of);
+		hand_lists(&b->procs.items[i], &p);
+		for (size_t k = 0; k < p.child_count; k++)
+			p.children[k].process = renumbered(new_id, p.children[k].process);
+		m->unknown_frees += p.unknown_frees;
+		m->missed_frees += p.missed_frees;
+		b->processes.items[kept++] = p;
+	}
+	b->processes.count = kept;
+	for (size_t i = 0; i < b->marks.count; i++)
+		b->marks.items[i].process = new_id[b->marks.items[i].process];
+	m->processes = b->processes.items;
+	m->process_count = kept;
+	memset(&b->processes, 0, sizeof(b->processes));
+}
+
+static void count_data(struct builder *b, struct build_counts *counts)
+{
+	for (size_t i = 0; i < b->procs.count; i++) {
+		const struct proc *p = &b->procs.items[i];
+		struct build_counts *c = &b->counts.items[p->trace];
+		int64_t end = b->processes.items[i].end;
+
+		c->bad_values += p->bad_values;
+		c->unknown_frees += p->unknown_frees;
+		c->missed_frees += p->missed_frees;
+		if (end > b->m->duration)
+			b->m->duration = end;
+	}
+	for (size_t i = 0; i < b->traces.count; i++) {
+		const struct build_counts *c = &b->counts.items[i];
+
+		if (c->missing_entries)
+			builder_note(b,
+				     "%s: %llu stacks name frames that are not in the trace; they "
+				     "show [lost]",
+				     b->traces.items[i].path,
+				     (unsigned long long)c->missing_entries);
+		if (counts)
+			counts[i] = *c;
+	}
+}
+
+/* Everything that is final already moves to the model; the builder keeps empty lists. */
+#define HAND_OVER(b, list, member, counter)                                                        \
+	do {                                                                                       \
+		(b)->m->member = (b)->list.items;                                                  \
+		(b)->m->counter = (b)->list.count;                                                 \
+		memset(&(b)->list, 0, sizeof((b)->list));                                          \
+	} while (0)
+
+static struct model *hand_over_all(struct builder *b)
+{
+	struct model *m = b->m;
+
+	m->events = b->events;
+	m->restricted = b->options.pid || b->options.role || b->options.has_from ||
+			b->options.has_to;
+	m->window_from = b->options.has_from ? b->options.from : INT64_MIN;
+	m->window_to = b->options.has_to ? b->options.to : INT64_MAX;
+	HAND_OVER(b, traces, traces, trace_count);
+	HAND_OVER(b, modules, modules, module_count);
+	HAND_OVER(b, codes, codes, code_count);
+	HAND_OVER(b, native, native, native_count);
+	HAND_OVER(b, python, python, python_count);
+	HAND_OVER(b, marks, marks, mark_count);
+	HAND_OVER(b, notes, notes, note_count);
+	b->m = xcalloc(1, sizeof(*b->m)); /* for builder_free() */
+	return m;
+}
+
+struct model *builder_finish(struct builder *b, struct build_counts *counts)
+{
+	uint32_t *new_id = xcalloc(b->procs.count, sizeof(*new_id)), next = 0;
+	struct model *m;
+
+	stack_native(b, NULL, 0); /* the empty stacks are there in any case */
+	stack_python(b, NULL, 0);
+	for (size_t i = 0; i < b->procs.count; i++)
+		resolve_stacks(b, &b->procs.items[i]);
+	tree_parents(b);
+	tree_children(b);
+	timeline_samples(b);
+	tree_ends(b);
+	for (size_t i = 0; i < b->procs.count; i++) {
+		describe(b, &b->procs.items[i], &b->processes.items[i]);
+		describe_trace(&b->traces.items[b->procs.items[i].trace], &b->procs.items[i]);
+	}
+	roles_assign(b);
+	for (size_t i = 0; i < b->procs.count; i++) {
+		struct proc *p = &b->procs.items[i];
+
+		p->dropped = is_dropped(b, p, &b->processes.items[i]);
+		new_id[i] = p->dropped ? NO_ID : next++;
+	}
+	count_data(b, counts);
+	timeline_tree_peak(b);
+	timeline_marks(b);
+	keep_processes(b, new_id);
+	build_sites(b, new_id);
+	m = hand_over_all(b);
+	free(new_id);
+	builder_free(b);
+	return m;
+}

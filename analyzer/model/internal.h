@@ -1,0 +1,148 @@
+/*
+ * What the files of the model share while it is being built: the builder and its processes.
+ *
+ *   builder.c  traces, processes, clock, notes    replay.c   blocks, counted; replay_maps.c
+ * mappings records.c  facts, threads, children, samples  stacks.c   ids to canonical stacks tree.c
+ * who is whose child, how it ended   roles.c    what a process was for timeline.c samples, peaks,
+ * marks finish.c   from builder to model
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef MEMTRACE_ANALYZER_MODEL_INTERNAL_H
+#define MEMTRACE_ANALYZER_MODEL_INTERNAL_H
+
+#include "model/build.h"
+#include "model/dict.h"
+#include "util/arena.h"
+#include "util/hashmap.h"
+#include "util/vec.h"
+
+/* Sizes above can't be true: more than any address space. */
+#define MAX_BLOCK_BYTES (UINT64_C(1) << 56)
+struct local_site {
+	uint32_t native, python; /* ids of the process; canonical from finish.c on */
+	uint8_t kind; /* with flags */
+	uint32_t births; /* index + 1 in proc.births; 0: nothing is left */
+	uint64_t allocations, frees, bytes_allocated;
+	uint64_t live_bytes, live_count, peak_bytes, short_lived_count;
+};
+
+/* When what a site has left was allocated; see struct site_use. */
+struct births {
+	int64_t first, last;
+	uint64_t count[4], bytes[4];
+};
+
+/* The clock of a trace: units to ns since its start. */
+struct timebase {
+	uint64_t start; /* ticks */
+	uint32_t shift;
+	uint64_t rate; /* ns per tick, times 2^32 */
+	bool guessed; /* nothing to measure it by */
+};
+
+struct build_wait {
+	uint32_t process; /* who was told */
+	uint32_t pid;
+	uint64_t signal, code;
+	int64_t time;
+};
+
+struct build_sample {
+	struct sample s;
+	uint32_t pid; /* whose, when not the process's own; 0: its own */
+};
+
+struct proc {
+	uint32_t id, trace, number;
+	struct mt_ev_process ev; /* zeroed when it is missing */
+	bool known; /* ev is there */
+	uint32_t inherits;
+	uint64_t first_time; /* units */
+	struct dict dict;
+	VEC(struct local_site) sites;
+	VEC(struct births) births;
+	VEC(struct backing_event) backing; /* site: index in sites until finish.c */
+	VEC(struct build_sample) samples;
+	size_t samples_room; /* of the process.samples made from them */
+	VEC(struct thread_info) threads;
+	VEC(struct child_event)
+	children; /* stacks: ids of the process, canonical from finish.c on */
+	struct child_event *made_by; /* the parent's record of it; NULL: not there */
+	size_t first_open; /* children before it are matched */
+	VEC(char *) facts; /* key, value, ... */
+	bool exited;
+	int32_t exit_code;
+	bool exec_pending; /* its own EXEC was the last word so far */
+	bool outside; /* nothing of it lies in the window */
+	bool dropped; /* by --pid, --role or the window */
+	uint64_t unknown_frees, missed_frees, bad_values;
+};
+
+/* For look-ups by pid: sorted by trace, pid, order of start. */
+struct pid_holder {
+	uint32_t trace, pid, id;
+};
+
+struct builder {
+	struct build_options options;
+	struct model *m; /* being filled; traces, modules, codes, nodes, notes are final */
+	struct arena arena; /* dictionary strings, gone with the builder */
+	VEC(struct trace_info) traces;
+	VEC(struct timebase) clocks;
+	VEC(struct mt_file_header) headers;
+	VEC(struct build_counts) counts;
+	VEC(struct proc) procs;
+	VEC(struct process) processes; /* same index */
+	struct hashmap numbers; /* trace and number to id */
+	VEC(struct mark) marks;
+	VEC(struct build_wait) waits;
+	VEC(struct pid_holder) pids;
+	VEC(char *) notes;
+	struct hashmap note_set;
+	VEC(struct module) modules;
+	struct hashmap module_set;
+	VEC(struct code) codes;
+	struct hashmap code_set;
+	VEC(struct native_node) native;
+	struct hashmap native_set;
+	VEC(struct python_node) python;
+	struct hashmap python_set;
+	uint64_t events;
+};
+
+/* builder.c */
+int64_t timebase_ns(const struct timebase *tb, uint64_t units);
+uint64_t timebase_units(const struct timebase *tb, int64_t ns); /* clamped to [0, max] */
+char *text_of(struct mt_str s); /* a copy; bytes after a zero byte are left out */
+uint32_t builder_find(const struct builder *b, uint32_t trace, uint32_t number); /* or NO_ID */
+
+/* records.c: all that is not about blocks and mappings. False: not one of its records. */
+bool record_add(struct builder *b, struct proc *p, const struct mt_record *r, uint32_t stream,
+		uint64_t time, uint64_t live_bytes);
+
+/* stacks.c: canonical ids. */
+uint32_t stack_native(struct builder *b, struct proc *p, uint64_t id);
+uint32_t stack_python(struct builder *b, struct proc *p, uint64_t id);
+uint32_t stack_module(struct builder *b, struct mt_str path, struct mt_str build_id);
+
+/* tree.c */
+void tree_parents(struct builder *b); /* parent, image_of */
+/* Who had the pid at that time: the latest to start before; NO_ID. After tree_parents(). */
+uint32_t tree_holder(const struct builder *b, uint32_t trace, uint32_t pid, int64_t time);
+void tree_children(struct builder *b); /* child events matched to processes */
+void tree_ends(struct builder *b); /* end_kind, end_code, running traces */
+
+/* roles.c: needs sites of the processes and the tree. */
+void roles_assign(struct builder *b);
+
+/* timeline.c: samples to the processes they are of, peaks, marks in order */
+void timeline_samples(struct builder *b);
+void timeline_tree_peak(struct builder *b);
+void timeline_marks(struct builder *b);
+
+/* finish.c */
+const char *proc_fact(const struct proc *p, const char *key); /* its own, or NULL */
+bool in_window(const struct builder *b, int64_t time);
+
+#endif

@@ -1,0 +1,281 @@
+/*
+ * What each process was for: the root, a rank, a DataLoader worker, a forkserver, or just a child.
+ * Workers are recognised by the Python stack that forked them (or, where it is not known, by what
+ * runs in them), never by their number or name.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/internal.h"
+
+enum code_flag {
+	CODE_LOADER = 1, /* torch/utils/data/dataloader.py */
+	CODE_WORKER = 2, /* torch/utils/data/_utils/worker.py: runs in workers only */
+	CODE_MULTIPROCESSING = 4, /* the standard library's or torch's */
+	CODE_TORCH = 8, /* any file of torch */
+	CODE_FROZEN = 16, /* "<frozen importlib...>" and the like */
+};
+
+/* Two forks of one DataLoader iterator are milliseconds apart, epochs are not. */
+#define SAME_CALL_NS INT64_C(5000000000)
+
+struct loader {
+	uint32_t parent; /* process that made the workers */
+	uint32_t node; /* canonical Python stack of the user's line; 0: not known */
+	uint32_t round; /* of forks: one per iterator that was made */
+	uint32_t first, count; /* of the round, in the list of workers */
+	int64_t last; /* fork of it */
+};
+
+struct worker {
+	uint32_t process;
+	size_t loader;
+};
+
+struct roles {
+	struct builder *b;
+	uint8_t *codes; /* enum code_flag per code */
+	uint8_t *nodes; /* ... of a Python node and all its callers */
+	VEC(struct loader) loaders;
+	VEC(struct worker) workers;
+};
+
+static bool ends_with(const char *s, const char *end)
+{
+	size_t n = strlen(s), m = strlen(end);
+
+	return n >= m && !strcmp(s + n - m, end);
+}
+
+static uint8_t flags_of(const struct code *c)
+{
+	uint8_t flags = 0;
+
+	if (ends_with(c->filename, "torch/utils/data/dataloader.py"))
+		flags |= CODE_LOADER;
+	if (ends_with(c->filename, "torch/utils/data/_utils/worker.py"))
+		flags |= CODE_WORKER;
+	if (strstr(c->filename, "multiprocessing/"))
+		flags |= CODE_MULTIPROCESSING;
+	if (strstr(c->filename, "/torch/") || !strncmp(c->filename, "torch/", 6))
+		flags |= CODE_TORCH;
+	if (c->filename[0] == '<')
+		flags |= CODE_FROZEN;
+	return flags;
+}
+
+/* Flags of one frame. */
+static uint8_t frame_flags(const struct roles *r, uint32_t node)
+{
+	uint32_t code = r->b->python.items[node].code;
+
+	return code == NO_ID ? 0 : r->codes[code];
+}
+
+static void roles_init(struct roles *r, struct builder *b)
+{
+	memset(r, 0, sizeof(*r));
+	r->b = b;
+	r->codes = xcalloc(b->codes.count, 1);
+	r->nodes = xcalloc(b->python.count, 1);
+	for (size_t i = 0; i < b->codes.count; i++)
+		r->codes[i] = flags_of(&b->codes.items[i]);
+	/* A caller is always interned before those it calls. */
+	for (size_t i = 1; i < b->python.count; i++)
+		r->nodes[i] = r->nodes[b->python.items[i].parent] | frame_flags(r, (uint32_t)i);
+}
+
+/* The DataLoader frame that is forking here, or 0: between it and the fork lies only
+ * multiprocessing. */
+static uint32_t forking_loader(const struct roles *r, uint32_t node)
+{
+	const struct python_node *nodes = r->b->python.items;
+	bool through = false;
+
+	while (node && (frame_flags(r, node) & CODE_MULTIPROCESSING)) {
+		through = true;
+		node = nodes[node].parent;
+	}
+	return through && node && (frame_flags(r, node) & CODE_LOADER) ? node : 0;
+}
+
+/* A stack inside a worker: its outer part is the stack that forked it. */
+static uint32_t forking_loader_inside(const struct roles *r, uint32_t node)
+{
+	const struct python_node *nodes = r->b->python.items;
+
+	if ((r->nodes[node] & (CODE_LOADER | CODE_WORKER)) != (CODE_LOADER | CODE_WORKER))
+		return 0;
+	while (node && !(frame_flags(r, node) & CODE_LOADER))
+		node = nodes[node].parent;
+	return node;
+}
+
+/* The stack that ends in the user's line: the nearest frame that is not torch's. */
+static uint32_t user_node(const struct roles *r, uint32_t node)
+{
+	const struct python_node *nodes = r->b->python.items;
+
+	while (node && (frame_flags(r, node) & (CODE_TORCH | CODE_MULTIPROCESSING | CODE_FROZEN)))
+		node = nodes[node].parent;
+	return node;
+}
+
+/* Does it run a worker's loop? *loader: the DataLoader frame outside it, or 0. */
+static bool runs_worker_code(const struct roles *r, const struct proc *p, uint32_t *loader)
+{
+	*loader = 0;
+	for (size_t i = 0; i < p->sites.count; i++) {
+		uint32_t node = p->sites.items[i].python;
+
+		if (!(r->nodes[node] & CODE_WORKER))
+			continue;
+		*loader = forking_loader_inside(r, node);
+		return true;
+	}
+	return false;
+}
+
+static bool ended_before(const struct builder *b, uint32_t process, int64_t time)
+{
+	const struct process *p = &b->processes.items[process];
+
+	return (p->end_kind == END_EXIT || p->end_kind == END_SIGNAL) && p->end < time;
+}
+
+/* The round of forks that a worker belongs to; a new one when the last is over. */
+static size_t loader_of(struct roles *r, const struct process *p, uint32_t node, int64_t time)
+{
+	struct loader *l;
+	size_t i;
+
+	for (i = r->loaders.count; i-- > 0;)
+		if (r->loaders.items[i].parent == p->parent && r->loaders.items[i].node == node)
+			break;
+	if (i < r->loaders.count) {
+		bool over = time - r->loaders.items[i].last > SAME_CALL_NS;
+
+		for (size_t w = 0; w < r->workers.count && !over; w++)
+			over = r->workers.items[w].loader == i &&
+			       ended_before(r->b, r->workers.items[w].process, time);
+		if (!over)
+			return i;
+	}
+	l = vec_push(&r->loaders);
+	l->parent = p->parent;
+	l->node = node;
+	l->round = i < r->loaders.count - 1 ? r->loaders.items[i].round + 1 : 0;
+	return r->loaders.count - 1;
+}
+
+static void make_worker(struct roles *r, struct process *p, uint32_t loader_frame, const char *how)
+{
+	uint32_t node = user_node(r, loader_frame);
+	const struct child_event *e = r->b->procs.items[p->id].made_by;
+	int64_t time = e ? e->time : p->start;
+	size_t at = loader_of(r, p, node, time);
+	struct loader *l = &r->loaders.items[at];
+	struct worker *w = vec_push(&r->workers);
+
+	w->process = p->id;
+	w->loader = at;
+	p->role = "dataloader-worker";
+	p->worker.is = true;
+	p->worker.index = (int32_t)l->count++;
+	p->worker.start_method = how;
+	p->generation = l->round;
+	p->worker.node = node;
+	l->last = time;
+}
+
+static bool is_rank(const struct builder *b, const struct process *p)
+{
+	const char *rank = proc_fact(&b->procs.items[p->id], "rank");
+	const char *size = proc_fact(&b->procs.items[p->id], "world_size");
+	const char *above = NULL;
+
+	if (!rank || !*rank || (size && !strcmp(size, "1")))
+		return false;
+	for (uint32_t up = p->parent; up != NO_ID && !above; up = b->processes.items[up].parent)
+		above = proc_fact(&b->procs.items[up], "rank");
+	return !above || strcmp(above, rank) != 0;
+}
+
+static bool has_fact(const struct builder *b, const struct process *p, const char *key,
+		     const char *part)
+{
+	const char *value = proc_fact(&b->procs.items[p->id], key);
+
+	return value && strstr(value, part);
+}
+
+static void assign_forked(struct roles *r, struct process *p)
+{
+	const struct process *parent = p->parent == NO_ID ? NULL
+							  : &r->b->processes.items[p->parent];
+	const struct child_event *e = r->b->procs.items[p->id].made_by;
+	uint32_t frame = e ? forking_loader(r, e->python) : 0;
+
+	p->role = "forked";
+	if (frame) {
+		make_worker(r, p, frame, "fork");
+	} else if (parent && !strcmp(parent->role, "forkserver")) {
+		if (runs_worker_code(r, &r->b->procs.items[p->id], &frame))
+			make_worker(r, p, frame, "forkserver");
+	} else if (!e && !(parent && parent->worker.is) &&
+		   runs_worker_code(r, &r->b->procs.items[p->id], &frame) && frame) {
+		make_worker(r, p, frame, "fork");
+	}
+}
+
+static void assign(struct roles *r, struct process *p)
+{
+	const struct process *before = p->image_of == NO_ID ? NULL
+							    : &r->b->processes.items[p->image_of];
+	uint32_t frame;
+
+	if (p->reason == MT_PROCESS_FORK) {
+		assign_forked(r, p);
+	} else if (is_rank(r->b, p)) {
+		p->role = "rank";
+	} else if (p->reason == MT_PROCESS_ROOT || (before && !strcmp(before->role, "main"))) {
+		p->role = r->b->procs.items[p->id].known || p->number == 1 ? "main" : "forked";
+	} else if (has_fact(r->b, p, "cmdline", "multiprocessing.forkserver")) {
+		p->role = "forkserver";
+	} else {
+		p->role = "exec";
+		if (has_fact(r->b, p, "cmdline", "multiprocessing.spawn") &&
+		    runs_worker_code(r, &r->b->procs.items[p->id], &frame))
+			make_worker(r, p, frame, "spawn");
+	}
+}
+
+static void assign_rank_number(struct builder *b, struct process *p)
+{
+	const char *rank = NULL;
+
+	for (uint32_t at = p->id; at != NO_ID && !rank; at = b->processes.items[at].parent)
+		rank = proc_fact(&b->procs.items[at], "rank");
+	if (rank && *rank >= '0' && *rank <= '9' && strlen(rank) < 9)
+		p->rank = (int32_t)strtol(rank, NULL, 10);
+}
+
+void roles_assign(struct builder *b)
+{
+	struct roles r;
+
+	roles_init(&r, b);
+	for (size_t i = 0; i < b->processes.count; i++) {
+		assign(&r, &b->processes.items[i]);
+		assign_rank_number(b, &b->processes.items[i]);
+	}
+	for (size_t i = 0; i < r.workers.count; i++)
+		b->processes.items[r.workers.items[i].process].worker.of =
+			(int32_t)r.loaders.items[r.workers.items[i].loader].count;
+	vec_release(&r.loaders);
+	vec_release(&r.workers);
+	free(r.codes);
+	free(r.nodes);
+}

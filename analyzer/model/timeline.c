@@ -1,0 +1,159 @@
+/*
+ * What was measured over time: samples go to the process they are of (a relative may have taken
+ * them), peaks are found, marks put in order.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <string.h>
+
+#include "model/internal.h"
+
+bool in_window(const struct builder *b, int64_t time)
+{
+	return !(b->options.has_from && time < b->options.from) &&
+	       !(b->options.has_to && time > b->options.to);
+}
+
+static int by_time(const void *a, const void *b)
+{
+	const struct build_sample *x = a, *y = b;
+
+	return x->s.time < y->s.time ? -1 : x->s.time > y->s.time;
+}
+
+/* Samples that a process took of another one. */
+static void hand_over(struct builder *b, struct proc *p)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < p->samples.count; i++) {
+		struct build_sample s = p->samples.items[i];
+		uint32_t of = s.pid ? tree_holder(b, p->trace, s.pid, s.s.time) : p->id;
+
+		if (of == p->id) {
+			p->samples.items[kept++] = s;
+		} else if (of != NO_ID) {
+			s.pid = 0;
+			*vec_push(&b->procs.items[of].samples) = s;
+		}
+	}
+	p->samples.count = kept;
+}
+
+static void finish_samples(struct builder *b, struct proc *p, struct process *out)
+{
+	if (p->samples.count)
+		qsort(p->samples.items, p->samples.count, sizeof(*p->samples.items), by_time);
+	for (size_t i = 0; i < p->samples.count; i++) {
+		const struct sample *s = &p->samples.items[i].s;
+
+		if (s->time > out->end)
+			out->end = s->time;
+		if (!in_window(b, s->time))
+			continue;
+		if (s->v.rss > out->peak_rss + 1)
+			out->peak_rss = s->v.rss - 1;
+		if (s->v.pss > out->peak_pss + 1)
+			out->peak_pss = s->v.pss - 1;
+		out->samples = vec_room(out->samples, &p->samples_room, out->sample_count + 1,
+					sizeof(*out->samples));
+		out->samples[out->sample_count++] = *s;
+	}
+}
+
+void timeline_samples(struct builder *b)
+{
+	for (size_t i = 0; i < b->procs.count; i++)
+		hand_over(b, &b->procs.items[i]);
+	for (size_t i = 0; i < b->procs.count; i++)
+		finish_samples(b, &b->procs.items[i], &b->processes.items[i]);
+}
+
+/* ---- the tree's peak ------------------------------------------------------------------------- */
+
+struct change {
+	int64_t time; /* since the first trace's start */
+	uint32_t process;
+	bool gone; /* the process has ended */
+	uint64_t pss;
+};
+
+/* At one time the gone come last: a process counts up to and with its end. */
+static int by_change(const void *a, const void *b)
+{
+	const struct change *x = a, *y = b;
+
+	if (x->time != y->time)
+		return x->time < y->time ? -1 : 1;
+	return (int)x->gone - (int)y->gone;
+}
+
+void timeline_tree_peak(struct builder *b)
+{
+	VEC(struct change) changes = VEC_INIT;
+	uint64_t *held = xcalloc(b->processes.count, sizeof(*held)), total = 0;
+	int64_t first = INT64_MAX;
+
+	for (size_t i = 0; i < b->traces.count; i++)
+		if (b->traces.items[i].start_realtime_ns < first)
+			first = b->traces.items[i].start_realtime_ns;
+	for (size_t i = 0; i < b->processes.count; i++) {
+		const struct process *p = &b->processes.items[i];
+		/* Damaged clocks can be anywhere: wrap, don't overflow. */
+		uint64_t shift = (uint64_t)b->traces.items[p->trace].start_realtime_ns -
+				 (uint64_t)first;
+
+		if (b->procs.items[i].dropped)
+			continue;
+		for (size_t k = 0; k < p->sample_count; k++)
+			if (p->samples[k].v.pss)
+				*vec_push(&changes) = (struct change){
+					(int64_t)((uint64_t)p->samples[k].time + shift), p->id,
+					false, p->samples[k].v.pss - 1
+				};
+		*vec_push(&changes) = (struct change){ (int64_t)((uint64_t)p->end + shift), p->id,
+						       true, 0 };
+	}
+	if (changes.count)
+		qsort(changes.items, changes.count, sizeof(*changes.items), by_change);
+	for (size_t i = 0; i < changes.count; i++) {
+		const struct change *c = &changes.items[i];
+
+		total += c->pss - held[c->process];
+		held[c->process] = c->pss;
+		if (total > b->m->tree_peak_pss) {
+			b->m->tree_peak_pss = total;
+			b->m->tree_peak_time = c->time;
+		}
+	}
+	vec_release(&changes);
+	free(held);
+}
+
+/* ---- marks ----------------------------------------------------------------------------------- */
+
+static int by_mark(const void *a, const void *b)
+{
+	const struct mark *x = a, *y = b;
+
+	if (x->time != y->time)
+		return x->time < y->time ? -1 : 1;
+	return x->process < y->process ? -1 : x->process > y->process;
+}
+
+void timeline_marks(struct builder *b)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < b->marks.count; i++) {
+		struct mark *m = &b->marks.items[i];
+
+		if (b->procs.items[m->process].dropped || !in_window(b, m->time))
+			free(m->label);
+		else
+			b->marks.items[kept++] = *m;
+	}
+	b->marks.count = kept;
+	if (kept)
+		qsort(b->marks.items, kept, sizeof(*b->marks.items), by_mark);
+}

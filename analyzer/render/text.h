@@ -1,0 +1,59 @@
+/*
+ * Text for people: tables, wrapped paragraphs, sizes, colour. Texts of a trace may hold anything;
+ * whatever could command a terminal is printed as '?'.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef MEMTRACE_ANALYZER_TEXT_H
+#define MEMTRACE_ANALYZER_TEXT_H
+
+#include <stdint.h>
+
+#include "render/render.h"
+#include "util/strbuf.h"
+
+enum text_style { STYLE_NONE, STYLE_HEAD, STYLE_BAD, STYLE_WARN, STYLE_DIM };
+
+struct text {
+	FILE *out;
+	int columns;
+	bool color, utf8;
+};
+
+void text_init(struct text *t, const struct render_options *opt, FILE *out);
+
+/* A line; s may be longer than the terminal. */
+void text_line(struct text *t, enum text_style style, const char *s);
+void text_head(struct text *t, const char *title); /* with an empty line above */
+/* Words of s in lines of the terminal's width, each indented. */
+void text_wrap(struct text *t, enum text_style style, int indent, const char *s);
+
+/* "12.3 MiB"; NULL or no number: "-" */
+void text_size(struct strbuf *sb, const struct rvalue *v);
+/* "1,234,567" */
+void text_count(struct strbuf *sb, const struct rvalue *v);
+
+int text_width(const char *s); /* columns it takes */
+
+#define TABLE_COLUMNS 12
+
+/* Rows are collected and printed by table_end(), when the widths are known. */
+struct table {
+	const char *heads[TABLE_COLUMNS];
+	bool right[TABLE_COLUMNS]; /* aligned to the right */
+	int columns;
+	char **cells;
+	size_t rows, room;
+};
+
+/* Adds a column; a head that begins with '>' is aligned to the right. */
+void table_column(struct table *tab, const char *head);
+/* Adds a row of as many texts as there are columns; they are copied. */
+void table_row(struct table *tab, const char *const *cells);
+/* Prints it, the last column cut to what fits, and frees it. */
+void table_end(struct table *tab, struct text *t);
+
+/* A curve of `width` characters of an array of numbers and nulls, from 0 to its maximum. */
+void text_spark(struct strbuf *sb, const struct text *t, const struct rvalue *values, int width);
+
+#endif

@@ -1,0 +1,38 @@
+/*
+ * What reader.c and salvage.c share: the trace's insides.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef MEMTRACE_ANALYZER_TRACE_INTERNAL_H
+#define MEMTRACE_ANALYZER_TRACE_INTERNAL_H
+
+#include "trace/reader.h"
+#include "util/vec.h"
+
+#define WINDOW_BYTES (256u * 1024)
+
+struct trace {
+	char *path;
+	int fd; /* -1: in memory */
+	const uint8_t *data; /* in memory */
+	uint64_t size;
+	uint8_t *window; /* part of the file that was looked at last */
+	uint64_t window_at;
+	size_t window_len;
+	struct mt_file_header header; /* with impossible values replaced by the format's own */
+	struct trace_problems problems;
+	VEC(struct trace_chunk) chunks;
+	VEC(struct trace_stream) streams;
+	VEC(struct trace_process) processes;
+};
+
+/*
+ * The one bounds check. `len` <= WINDOW_BYTES bytes at `offset`, or NULL when the file has not got
+ * them. Valid until the next call.
+ */
+const uint8_t *trace_at(struct trace *t, uint64_t offset, size_t len);
+
+/* Fills chunks, streams, processes and the problems that can be seen without decoding. */
+void trace_index(struct trace *t);
+
+#endif

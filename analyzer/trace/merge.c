@@ -1,0 +1,197 @@
+/*
+ * See merge.h. A binary heap of stream heads. A stream is opened only when its first chunk's time
+ * has come and closed with its last record, so that memory follows the streams that run at the
+ * same time and not all a process ever had.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "trace/merge.h"
+
+#include <stdlib.h>
+
+#include "util/alloc.h"
+
+/* Order at one time. */
+enum rank { RANK_FIRST, RANK_TAKES };
+
+struct head {
+	uint8_t part; /* enum merge_part of what comes next */
+	bool read; /* the cursor holds a record that is still to be given out */
+	uint32_t stream;
+	struct cursor cursor;
+};
+
+/* What the heap compares, apart from the heads: those are too big to be walked through. */
+struct entry {
+	uint64_t time; /* never goes back within a stream */
+	uint32_t head; /* index */
+	uint32_t rank;
+};
+
+struct merge {
+	struct head *heads;
+	struct entry *heap; /* first is the next */
+	size_t count; /* in the heap */
+	size_t streams;
+	uint64_t bytes; /* of streams that are done */
+	uint64_t time; /* of the last event */
+	bool at_top; /* heap[0] was given out and has to move on first */
+};
+
+static inline bool before(const struct entry *x, const struct entry *y)
+{
+	if (x->time != y->time)
+		return x->time < y->time;
+	if (x->rank != y->rank)
+		return x->rank < y->rank;
+	return x->head < y->head; /* any fixed order */
+}
+
+static void sift_down(struct merge *m, size_t at)
+{
+	struct entry moved = m->heap[at];
+
+	for (;;) {
+		size_t child = 2 * at + 1;
+
+		if (child >= m->count)
+			break;
+		if (child + 1 < m->count && before(&m->heap[child + 1], &m->heap[child]))
+			child++;
+		if (!before(&m->heap[child], &moved))
+			break;
+		m->heap[at] = m->heap[child];
+		at = child;
+	}
+	m->heap[at] = moved;
+}
+
+struct merge *merge_new(struct trace *t, const struct trace_process *process)
+{
+	struct merge *m = xcalloc(1, sizeof(*m));
+	size_t chunk_count, stream_count;
+	const struct trace_chunk *chunks = trace_chunks(t, &chunk_count);
+	const struct trace_stream *streams = trace_streams(t, &stream_count) + process->first;
+
+	m->streams = m->count = process->count;
+	m->heads = xcalloc(m->streams, sizeof(*m->heads));
+	m->heap = xcalloc(m->streams, sizeof(*m->heap));
+	for (size_t i = 0; i < m->streams; i++) {
+		cursor_init(&m->heads[i].cursor, t, &streams[i]);
+		m->heads[i].stream = streams[i].stream;
+		m->heap[i].time = chunks[streams[i].first].base_time;
+		m->heap[i].head = (uint32_t)i;
+	}
+	for (size_t i = m->count / 2; i-- > 0;)
+		sift_down(m, i);
+	return m;
+}
+
+static bool takes_two_parts(const struct mt_record *r)
+{
+	return r->id == MT_EV_REALLOC || (r->id == MT_EV_REMAP && r->u.remap.old_size);
+}
+
+static uint32_t rank_of(const struct head *h)
+{
+	switch (h->cursor.record.id) {
+	case MT_EV_ALLOC:
+	case MT_EV_MAP:
+	case MT_EV_BREAK:
+		return RANK_TAKES;
+	case MT_EV_REALLOC:
+	case MT_EV_REMAP:
+		return h->part == PART_FREE ? RANK_FIRST : RANK_TAKES;
+	default:
+		return RANK_FIRST;
+	}
+}
+
+static uint64_t took(const struct mt_record *r)
+{
+	return r->id == MT_EV_REALLOC ? r->u.realloc.took : r->u.remap.took;
+}
+
+/* Moves the head to its next event; false: its stream is done. */
+static bool head_advance(struct head *h, struct entry *e)
+{
+	uint64_t time;
+
+	if (h->read && h->part == PART_FREE) {
+		h->part = PART_ALLOC;
+		if (__builtin_add_overflow(h->cursor.time, took(&h->cursor.record), &time))
+			time = e->time; /* damaged: no order to keep */
+	} else {
+		if (!cursor_next(&h->cursor))
+			return false;
+		h->read = true;
+		h->part = takes_two_parts(&h->cursor.record) ? PART_FREE : PART_WHOLE;
+		time = h->cursor.time;
+	}
+	if (time > e->time)
+		e->time = time;
+	e->rank = rank_of(h);
+	return true;
+}
+
+static void head_close(struct merge *m, struct head *h)
+{
+	m->bytes += h->cursor.bytes;
+	h->cursor.bytes = 0;
+	cursor_release(&h->cursor);
+	m->heap[0] = m->heap[--m->count];
+}
+
+bool merge_next(struct merge *m, struct merge_event *e)
+{
+	struct head *h;
+
+	for (;;) {
+		if (!m->count)
+			return false;
+		h = &m->heads[m->heap[0].head];
+		if (!m->at_top && h->read)
+			break;
+		/* given out, or not opened yet */
+		m->at_top = false;
+		if (!head_advance(h, &m->heap[0]))
+			head_close(m, h);
+		if (m->count > 1)
+			sift_down(m, 0);
+	}
+	m->at_top = true;
+	if (m->heap[0].time > m->time)
+		m->time = m->heap[0].time;
+	e->record = &h->cursor.record;
+	e->part = (enum merge_part)h->part;
+	e->stream = h->stream;
+	e->slot = m->heap[0].head;
+	e->time = m->time;
+	e->cursor = &h->cursor;
+	return true;
+}
+
+uint64_t merge_bytes(const struct merge *m)
+{
+	uint64_t bytes = m->bytes;
+
+	for (size_t i = 0; i < m->streams; i++)
+		bytes += m->heads[i].cursor.bytes;
+	return bytes;
+}
+
+size_t merge_streams(const struct merge *m)
+{
+	return m->streams;
+}
+
+void merge_free(struct merge *m)
+{
+	if (!m)
+		return;
+	for (size_t i = 0; i < m->streams; i++)
+		cursor_release(&m->heads[i].cursor);
+	free(m->heads);
+	free(m->heap);
+	free(m);
+}

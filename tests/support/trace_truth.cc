@@ -1,0 +1,313 @@
+/*
+ * Replays records into counts. See trace_truth.h.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "support/trace_truth.h"
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include "support/harness.h"
+#include "trace/merge.h"
+
+namespace memtrace_test {
+
+namespace {
+
+struct Block {
+	uint64_t size;
+	bool inherited, in_window;
+};
+
+using Live = std::map<uint64_t, Block>;
+
+/* One process's records in order of time; what it holds at each moment. */
+class Replay {
+    public:
+	Replay(trace *t, const trace_process *p, TracedProcess *out, uint64_t ignore_from)
+		: trace_(t), process_(p), out_(out), ignore_from_(ignore_from)
+	{
+	}
+	/* Stops before anything later than `until`. */
+	void Go(const Live &inherited, uint64_t until);
+
+	Live live;
+
+    private:
+	void Handle(const merge_event &e);
+	void Allocate(uint64_t addr, uint64_t size);
+	void Free(uint64_t addr);
+	void Mark(const mt_ev_mark &mark);
+	void Count(long Totals::*field, long n, bool window)
+	{
+		out_->whole.*field += n;
+		if (window)
+			out_->window.*field += n;
+	}
+
+	trace *trace_;
+	const trace_process *process_;
+	TracedProcess *out_;
+	uint64_t ignore_from_;
+	bool open_ = false;
+};
+
+bool IsHeap(uint64_t kind) { return (kind & MT_KIND_MASK) == MT_KIND_HEAP; }
+
+void Replay::Allocate(uint64_t addr, uint64_t size)
+{
+	if (live.count(addr))
+		out_->double_allocations++;
+	live[addr] = { size, false, open_ };
+	out_->allocations_by_size[size]++;
+	if (ignore_from_ && size >= ignore_from_)
+		return;
+	Count(&Totals::allocations, 1, open_);
+	Count(&Totals::bytes, (long)size, open_);
+	Count(&Totals::live_blocks, 1, open_);
+	Count(&Totals::live_bytes, (long)size, open_);
+}
+
+void Replay::Free(uint64_t addr)
+{
+	auto found = live.find(addr);
+
+	if (found == live.end()) {
+		out_->unknown_frees++;
+		Count(&Totals::frees, 1, open_);
+		return;
+	}
+	Block b = found->second;
+
+	live.erase(found);
+	out_->frees_by_size[b.size]++;
+	if (ignore_from_ && b.size >= ignore_from_)
+		return;
+	Count(&Totals::frees, 1, open_);
+	if (b.inherited) {
+		Count(&Totals::inherited_frees, 1, open_);
+		Count(&Totals::inherited_bytes, (long)b.size, open_);
+		return;
+	}
+	Count(&Totals::live_blocks, -1, open_ && b.in_window);
+	Count(&Totals::live_bytes, -(long)b.size, open_ && b.in_window);
+}
+
+void Replay::Mark(const mt_ev_mark &mark)
+{
+	std::string label(mark.label.data, mark.label.len), pid = std::to_string(out_->pid);
+
+	if (label == "begin-" + pid)
+		open_ = out_->has_window = true;
+	if (label == "end-" + pid)
+		open_ = false;
+}
+
+void Replay::Handle(const merge_event &e)
+{
+	const mt_record &r = *e.record;
+
+	switch (r.id) {
+	case MT_EV_ALLOC:
+		if (IsHeap(r.u.alloc.kind))
+			Allocate(r.u.alloc.addr, r.u.alloc.size);
+		break;
+	case MT_EV_FREE:
+		if (IsHeap(r.u.free.kind))
+			Free(r.u.free.addr);
+		break;
+	case MT_EV_REALLOC:
+		if (!IsHeap(r.u.realloc.kind))
+			break;
+		if (e.part == PART_FREE)
+			Free(r.u.realloc.old_addr);
+		else
+			Allocate(r.u.realloc.addr, r.u.realloc.size);
+		break;
+	case MT_EV_MAP:
+		out_->maps_by_size[r.u.map.size]++;
+		break;
+	case MT_EV_MARK:
+		Mark(r.u.mark);
+		break;
+	case MT_EV_EXIT:
+		out_->has_exit = true;
+		break;
+	}
+}
+
+void Replay::Go(const Live &inherited, uint64_t until)
+{
+	merge *m = merge_new(trace_, process_);
+	merge_event e;
+
+	for (const auto &[addr, block] : inherited)
+		live[addr] = { block.size, true, false };
+	while (merge_next(m, &e) && e.time <= until)
+		Handle(e);
+	merge_free(m);
+}
+
+/* The PROCESS record, which starts every stream. */
+bool Introduce(trace *t, const trace_process *p, TracedProcess *out, uint64_t *fork_time)
+{
+	size_t count;
+	const trace_stream *streams = trace_streams(t, &count);
+	bool found = false;
+
+	for (size_t i = 0; i < p->count && !found; i++) {
+		cursor c;
+
+		cursor_init(&c, t, &streams[p->first + i]);
+		while (!found && cursor_next(&c))
+			if (c.record.id == MT_EV_PROCESS) {
+				const mt_ev_process &ev = c.record.u.process;
+
+				out->number = p->proc;
+				out->pid = (uint32_t)ev.pid;
+				out->ppid = (uint32_t)ev.ppid;
+				out->parent = (uint32_t)ev.parent;
+				out->reason = (mt_process_reason)ev.reason;
+				*fork_time = ev.fork_time;
+				found = true;
+			}
+		cursor_release(&c);
+	}
+	return found;
+}
+
+/* What a process held at a time: its own and its ancestors' blocks. */
+Live LiveAt(trace *t, uint32_t number, uint64_t until)
+{
+	const trace_process *p = trace_find(t, number);
+	TracedProcess scratch;
+	uint64_t fork_time = 0;
+	Live inherited;
+
+	if (!p || !Introduce(t, p, &scratch, &fork_time))
+		return {};
+	if (scratch.reason == MT_PROCESS_FORK)
+		inherited = LiveAt(t, scratch.parent, fork_time);
+	Replay replay(t, p, &scratch, 0);
+	replay.Go(inherited, until);
+	return replay.live;
+}
+
+} // namespace
+
+bool Totals::operator==(const Totals &o) const
+{
+	return allocations == o.allocations && frees == o.frees && bytes == o.bytes &&
+	       live_blocks == o.live_blocks && live_bytes == o.live_bytes &&
+	       inherited_frees == o.inherited_frees && inherited_bytes == o.inherited_bytes;
+}
+
+std::ostream &operator<<(std::ostream &out, const Totals &t)
+{
+	return out << "{allocations=" << t.allocations << " frees=" << t.frees << " bytes="
+		   << t.bytes << " live_blocks=" << t.live_blocks << " live_bytes=" << t.live_bytes
+		   << " inherited_frees=" << t.inherited_frees << " inherited_bytes="
+		   << t.inherited_bytes << "}";
+}
+
+Totals ToTotals(const std::map<std::string, long> &facts)
+{
+	auto get = [&](const char *key) {
+		auto found = facts.find(key);
+
+		return found == facts.end() ? 0 : found->second;
+	};
+	Totals t;
+
+	t.allocations = get("allocations");
+	t.frees = get("frees");
+	t.bytes = get("bytes");
+	t.live_blocks = get("live_blocks");
+	t.live_bytes = get("live_bytes");
+	t.inherited_frees = get("inherited_frees");
+	t.inherited_bytes = get("inherited_bytes");
+	return t;
+}
+
+std::map<long, Totals> Expected(const std::string &output)
+{
+	std::map<long, Totals> by_pid;
+
+	for (auto &facts : Facts(output, "expect"))
+		by_pid[facts["pid"]] = ToTotals(facts);
+	return by_pid;
+}
+
+const TracedProcess *TraceTruth::ByPid(uint32_t pid) const
+{
+	const TracedProcess *any = nullptr;
+
+	for (const TracedProcess &p : processes)
+		if (p.pid == pid && (!any || p.has_window))
+			any = &p;
+	return any;
+}
+
+TraceTruth ReadTruth(const std::string &path, uint64_t ignore_from)
+{
+	TraceTruth truth;
+	char *error = nullptr;
+	trace *t = trace_open(path.c_str(), &error);
+	size_t count;
+
+	if (!t) {
+		truth.error = error ? error : "no reason given";
+		free(error);
+		return truth;
+	}
+	const trace_process *processes = trace_processes(t, &count);
+
+	for (size_t i = 0; i < count; i++) {
+		TracedProcess p;
+		uint64_t fork_time = 0;
+		Live inherited;
+
+		if (!Introduce(t, &processes[i], &p, &fork_time)) {
+			truth.damage++;
+			continue;
+		}
+		if (p.reason == MT_PROCESS_FORK)
+			inherited = LiveAt(t, p.parent, fork_time);
+		Replay(t, &processes[i], &p, ignore_from).Go(inherited, UINT64_MAX);
+		truth.processes.push_back(p);
+	}
+	const trace_problems *bad = trace_damage(t);
+
+	truth.lost_events = bad->lost_events;
+	truth.damage += bad->header_damage + bad->missing_bytes + bad->garbage_bytes +
+			bad->cut_chunks + bad->bad_chunks + bad->missing_chunks +
+			bad->duplicate_chunks + bad->lost_processes + bad->unknown_records;
+	trace_close(t);
+	return truth;
+}
+
+void ExpectTruth(const std::string &trace, const std::string &output, size_t processes,
+		 uint64_t ignore_from)
+{
+	TraceTruth truth = ReadTruth(trace, ignore_from);
+	std::map<long, Totals> expected = Expected(output);
+
+	ASSERT_EQ(truth.error, "");
+	EXPECT_EQ(expected.size(), processes) << output;
+	EXPECT_EQ(truth.lost_events, 0u);
+	EXPECT_EQ(truth.damage, 0u);
+	for (const auto &[pid, want] : expected) {
+		const TracedProcess *p = truth.ByPid((uint32_t)pid);
+
+		ASSERT_TRUE(p) << "no process " << pid;
+		EXPECT_TRUE(p->has_window) << pid;
+		EXPECT_EQ(p->window, want) << "pid " << pid;
+	}
+	for (const TracedProcess &p : truth.processes) {
+		EXPECT_EQ(p.unknown_frees, 0) << "pid " << p.pid;
+		EXPECT_EQ(p.double_allocations, 0) << "pid " << p.pid;
+	}
+}
+
+} // namespace memtrace_test
