@@ -131,18 +131,13 @@ static int trace_create(void)
 	return 0;
 }
 
-/* Modes that later parts bring: said once, and recorded as what is built. */
+/* A mode that is not built yet: said once, and recorded as what is. */
 static void say_unbuilt(struct mt_thread *t)
 {
-	if (mt_config.mode == MT_MODE_SAMPLE) {
-		mt_log(MT_LOG_WARN, "MEMTRACE_MODE=sample is not built yet; recording in full");
-		mt_record_note(t, "sample mode was asked for and is not built yet: recorded in full");
-	}
-	if (mt_config.python == MT_PYTHON_OBJECTS) {
-		mt_log(MT_LOG_WARN,
-		       "MEMTRACE_PYTHON=objects is not built yet; recording Python frames");
-		mt_record_note(t, "Python objects were asked for and are not built yet");
-	}
+	if (mt_config.mode != MT_MODE_SAMPLE)
+		return;
+	mt_log(MT_LOG_WARN, "MEMTRACE_MODE=sample is not built yet; recording in full");
+	mt_record_note(t, "sample mode was asked for and is not built yet: recorded in full");
 }
 
 static void fact(struct mt_thread *t, const char *key, const char *value)
@@ -205,6 +200,8 @@ static void introduce(void)
 		machine_facts(t);
 		say_unbuilt(t);
 	}
+	if (mt_config.python == MT_PYTHON_OBJECTS && mt_pymem_install())
+		fact(t, "python_mode", "objects");
 	mt_sampler_init(t, (uint64_t)mt_config.interval);
 }
 
@@ -248,6 +245,13 @@ void (*mt_on_first_call)(void) = first_call;
 
 /* ---- the end ---------------------------------------------------------------------------------------- */
 
+void mt_forked_check_end(struct mt_thread *t)
+{
+	if (mt_pymem_was_replaced())
+		mt_record_note(t, "the program replaced Python's allocators (PYTHONMALLOC or -X dev): "
+				  "objects made after that are not in the trace");
+}
+
 void mt_forked_say_end(void)
 {
 	const struct mt_file_header *h = mt_file.header;
@@ -276,6 +280,7 @@ static void at_exit(int status, void *unused)
 	t = mt_enter();
 	if (!t)
 		return;
+	mt_forked_check_end(t);
 	mt_record_exit(t, MT_EXIT_EXIT, status);
 	mt_leave(t);
 	mt_forked_say_end();

@@ -13,4 +13,10 @@ int mt_fork_init(void);
  * Called from the constructor: libc has set up `environ` by then. */
 void mt_environ_install(void);
 
+/* Wraps CPython's allocators for MEM and OBJ, if this program has them. 1: done. */
+int mt_pymem_install(void);
+
+/* Has the program put other allocators in their place since (PYTHONMALLOC=debug, -X dev)? */
+int mt_pymem_was_replaced(void);
+
 #endif

@@ -22,6 +22,11 @@ int mt_forked_is_vfork_child(void);
 /* Only what is mapped already is used from now on: a seccomp filter is being installed. */
 void mt_forked_seal(void);
 
+struct mt_thread;
+
+/* Before the EXIT record: what the trace should say about the run as a whole. */
+void mt_forked_check_end(struct mt_thread *t);
+
 /* After the EXIT record: the root tells the user where the trace is. */
 void mt_forked_say_end(void);
 

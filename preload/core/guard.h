@@ -22,6 +22,8 @@ enum mt_guard {
 	MT_GUARD_NONE = 0,
 	MT_GUARD_REAL = 1, /* the real allocator runs: mappings made now are its backing store */
 	MT_GUARD_SELF = 2, /* the shim itself runs */
+	MT_GUARD_DOMAIN = 3, /* an allocator above malloc runs (CPython's): what it takes from malloc
+			      * or maps is its backing store, and its blocks are counted */
 };
 
 struct mt_tls {
@@ -73,7 +75,8 @@ static inline void mt_leave(struct mt_thread *t)
  * is let in. *backing says so; mt_leave_nested takes it back. */
 static inline struct mt_thread *mt_enter_nested(int *backing)
 {
-	*backing = mt_tls.guard == MT_GUARD_REAL && mt_tls.thread;
+	*backing = (mt_tls.guard == MT_GUARD_REAL || mt_tls.guard == MT_GUARD_DOMAIN) &&
+		   mt_tls.thread;
 	if (mt_unlikely(mt_tls.guard == MT_GUARD_SELF))
 		mt_count_lost(); /* a signal handler's: the shim itself maps by raw system calls */
 	return *backing ? mt_tls.thread : mt_enter();

@@ -85,7 +85,7 @@ static void resized(struct mt_thread *t, void *block, void *p, size_t size, uint
 	if (!block && p)
 		mt_record_alloc(t, MT_KIND_HEAP, p, size, caller);
 	else if (block && p)
-		mt_record_realloc(t, block, p, size, before, caller);
+		mt_record_realloc(t, MT_KIND_HEAP, block, p, size, before, caller);
 	else if (block && !size) /* glibc: realloc(p, 0) frees and returns NULL */
 		mt_record_free_at(t, block, before);
 }

@@ -199,6 +199,7 @@ static void exit_now(int status)
 		return;
 	t = mt_enter();
 	if (t) {
+		mt_forked_check_end(t);
 		mt_record_exit(t, MT_EXIT_UNDERSCORE, status);
 		mt_leave(t);
 		mt_forked_say_end();

@@ -70,13 +70,16 @@ void mt_record_free_at(struct mt_thread *t, const void *block, uint64_t before)
 	MT_SELF_END();
 }
 
-void mt_record_realloc(struct mt_thread *t, const void *old, const void *block, size_t size,
-		       uint64_t before, struct mt_caller caller)
+void mt_record_realloc(struct mt_thread *t, unsigned int kind, const void *old, const void *block,
+		       size_t size, uint64_t before, struct mt_caller caller)
 {
 	uint64_t after = mt_clock_after();
 
 	if (mt_unlikely(mt_record_paused)) {
-		mt_record_free_at(t, old, before);
+		if (kind == MT_KIND_HEAP)
+			mt_record_free_at(t, old, before);
+		else
+			mt_record_free(t, kind, old);
 		return;
 	}
 	MT_SELF_BEGIN();
@@ -85,7 +88,7 @@ void mt_record_realloc(struct mt_thread *t, const void *old, const void *block, 
 
 		MT_EMIT(t, realloc, .time = before, .old_addr = (uintptr_t)old,
 			.took = after > before ? after - before : 0, .addr = (uintptr_t)block,
-			.size = size, .native = s.native, .python = s.python);
+			.size = size, .native = s.native, .python = s.python, .kind = kind);
 	}
 	mt_tick(t, after);
 	MT_SELF_END();

@@ -27,8 +27,8 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 void mt_record_free(struct mt_thread *t, unsigned int kind, const void *block);
 
 /* A block was resized; before: mt_clock_before() from ahead of the real call. */
-void mt_record_realloc(struct mt_thread *t, const void *old, const void *block, size_t size,
-		       uint64_t before, struct mt_caller caller);
+void mt_record_realloc(struct mt_thread *t, unsigned int kind, const void *old, const void *block,
+		       size_t size, uint64_t before, struct mt_caller caller);
 
 /* A block was resized to nothing: freed, at `before`. */
 void mt_record_free_at(struct mt_thread *t, const void *block, uint64_t before);

@@ -99,7 +99,8 @@ int mt_elf_read(struct mt_elf *elf, uintptr_t bias, const ElfW(Phdr) * phdr, siz
 			cfi_read(elf, phdr, count, at, phdr[i].p_memsz);
 			break;
 		case PT_DYNAMIC:
-			if (segment_of(bias, phdr, count, at, phdr[i].p_memsz)) {
+			if (at % sizeof(ElfW(Addr)) == 0 &&
+			    segment_of(bias, phdr, count, at, phdr[i].p_memsz)) {
 				elf->dynamic = (const ElfW(Dyn) *)at;
 				elf->dynamic_entries = phdr[i].p_memsz / sizeof(ElfW(Dyn));
 			}
@@ -114,7 +115,7 @@ const ElfW(Phdr) * mt_elf_headers(uintptr_t start, uintptr_t end, size_t *count)
 	const ElfW(Ehdr) *e = (const ElfW(Ehdr) *)start;
 
 	if (end - start < sizeof(*e) || memcmp(e->e_ident, ELFMAG, SELFMAG) ||
-	    e->e_phentsize != sizeof(ElfW(Phdr)) || e->e_phoff > end - start ||
+	    e->e_phentsize != sizeof(ElfW(Phdr)) || e->e_phoff > end - start || e->e_phoff % 8 ||
 	    (end - start - e->e_phoff) / sizeof(ElfW(Phdr)) < e->e_phnum)
 		return NULL;
 	*count = e->e_phnum;
@@ -168,8 +169,9 @@ static uintptr_t symbol_match(const struct mt_elf *elf, const ElfW(Sym) * symbol
 	size_t size = strlen(name) + 1;
 	unsigned int type;
 
-	if (!inside(elf, (uintptr_t)symbol, sizeof(*symbol)) || symbol->st_name >= strings_size ||
-	    size > strings_size - symbol->st_name || memcmp(strings + symbol->st_name, name, size))
+	if ((uintptr_t)symbol % 8 || !inside(elf, (uintptr_t)symbol, sizeof(*symbol)) ||
+	    symbol->st_name >= strings_size || size > strings_size - symbol->st_name ||
+	    memcmp(strings + symbol->st_name, name, size))
 		return 0;
 	type = symbol->st_info & 15;
 	if (symbol->st_shndx == SHN_UNDEF || (type != STT_FUNC && type != STT_OBJECT))
@@ -205,8 +207,10 @@ uintptr_t mt_elf_symbol(const struct mt_elf *elf, const char *name)
 			return 0;
 		memcpy(&chain, (const void *)at, sizeof(chain));
 		if ((chain | 1) == (hash | 1)) {
-			address = symbol_match(elf, symbols + index, (const char *)strings,
-					       strings_size, name);
+			address = symbol_match(
+				elf,
+				(const ElfW(Sym) *)((uintptr_t)symbols + index * sizeof(*symbols)),
+				(const char *)strings, strings_size, name);
 			if (address)
 				return address;
 		}

@@ -35,10 +35,12 @@ uint32_t mt_stack_native(struct mt_thread *t, struct mt_caller caller);
 /* Id of the Python stack of this thread; 0: none. */
 uint32_t mt_stack_python(struct mt_thread *t);
 
-/* In a forked child, before its first event: caches of threads that are gone are dropped. */
+/* In a forked child, before its first event: what other threads had under way is dropped. t: the
+ * thread that forked, or NULL when it has no struct yet. */
 void mt_stack_child(struct mt_thread *t);
 
-/* Before a real dlclose: modules are about to vanish. After it: find out which did. */
+/* Before a real dlclose: modules are about to vanish. After it: find out which did, and write
+ * MODULE_GONE. t NULL: only the caches are dropped. No guard is needed around begin. */
 void mt_stack_unload_begin(void);
 void mt_stack_unload_end(struct mt_thread *t);
 

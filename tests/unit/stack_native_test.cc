@@ -214,6 +214,40 @@ TEST_F(NativeStacks, SignalsBetweenAnyTwoInstructions)
 	EXPECT_NE(sum, -1);
 }
 
+/* An instruction that faults is the first of its function: the byte before it belongs to another.
+ */
+__asm__(".text\n"
+	".type stack_test_first, @function\n"
+	"stack_test_first:\n"
+	".cfi_startproc\n"
+	"	ud2\n"
+	"	ret\n"
+	".cfi_endproc\n"
+	".size stack_test_first, . - stack_test_first\n");
+extern "C" void stack_test_first(void) __attribute__((visibility("hidden")));
+
+void at_first(int, siginfo_t *, void *context)
+{
+	check(current);
+	static_cast<ucontext_t *>(context)->uc_mcontext.gregs[REG_RIP] += 2; /* over the ud2 */
+}
+
+TEST_F(NativeStacks, SignalAtTheFirstInstructionOfAFunction)
+{
+	struct sigaction action = {}, old;
+
+	if (!kSignals)
+		GTEST_SKIP();
+	current = sink.get();
+	action.sa_sigaction = at_first;
+	action.sa_flags = SA_SIGINFO;
+	sigaction(SIGILL, &action, &old);
+	for (int i = 0; i < 3; i++)
+		stack_test_first();
+	sigaction(SIGILL, &old, nullptr);
+	EXPECT_GT(compared, 20u);
+}
+
 TEST_F(NativeStacks, Coroutines)
 {
 	size_t size = 1 << 18;
@@ -232,6 +266,30 @@ TEST_F(NativeStacks, Coroutines)
 	}
 	munmap(stack, size);
 	check(sink.get());
+	EXPECT_GT(compared, 200u);
+}
+
+/* The stack of a coroutine that ended is unmapped while others run below it. */
+TEST_F(NativeStacks, CoroutinesOfAThreadWhoseStacksVanish)
+{
+	std::thread([&] {
+		size_t size = 1 << 18;
+		auto *map = static_cast<char *>(mmap(nullptr, 8 * size, PROT_READ | PROT_WRITE,
+						     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+
+		check(sink.get());
+		current = sink.get();
+		for (int i = 7; i >= 0; i--) {
+			getcontext(&coroutine_context);
+			coroutine_context.uc_stack.ss_sp = map + size_t(i) * size;
+			coroutine_context.uc_stack.ss_size = size;
+			coroutine_context.uc_link = nullptr;
+			makecontext(&coroutine_context, coroutine, 0);
+			swapcontext(&main_context, &coroutine_context);
+			check(sink.get());
+			munmap(map + size_t(i) * size, size);
+		}
+	}).join();
 	EXPECT_GT(compared, 200u);
 }
 
@@ -288,6 +346,83 @@ TEST_F(NativeStacks, RandomWalksUpAndDown)
 	EXPECT_GT(compared, 10000u);
 }
 
+/*
+ * Nothing tells these stacks from the ones before them at the inner end: same leaf, same slot. What
+ * differs lies further out, and in the last case the old return addresses are still in memory, in
+ * room that nobody has written to since.
+ */
+__attribute__((noinline)) void two_sites(Sink *sink, unsigned path, int depth)
+{
+	if (depth == 0)
+		check(sink);
+	else if (path & 1)
+		two_sites(sink, path >> 1, depth - 1);
+	else
+		two_sites(sink, path >> 1, depth - 1);
+	BARRIER();
+}
+
+TEST_F(NativeStacks, SameLeafCalledByOthers)
+{
+	for (unsigned path = 0; path < 256; path++)
+		two_sites(sink.get(), path * 73, 8);
+	EXPECT_GT(compared, 256u * 9);
+}
+
+enum Between { kNothing, kLeavesRbp, kSavesRbp };
+
+__attribute__((noinline)) void leaves_rbp(Sink *sink)
+{
+	check(sink);
+	BARRIER();
+}
+
+__attribute__((noinline)) void saves_rbp(Sink *sink)
+{
+	__asm__ volatile("xor %%ebp, %%ebp" ::: "rbp");
+	check(sink);
+	BARRIER();
+}
+
+__attribute__((noinline)) void inner_room(Sink *sink, size_t room, Between between)
+{
+	char *volatile p = static_cast<char *>(alloca(room));
+
+	(void)p;
+	if (between == kLeavesRbp)
+		leaves_rbp(sink);
+	else if (between == kSavesRbp)
+		saves_rbp(sink);
+	else
+		check(sink);
+	BARRIER();
+}
+
+__attribute__((noinline)) void outer_room(Sink *sink, size_t room, size_t inner, Between between,
+					  int site)
+{
+	char *volatile p = static_cast<char *>(alloca(room));
+
+	(void)p;
+	if (site)
+		inner_room(sink, inner, between);
+	else
+		inner_room(sink, inner, between);
+	BARRIER();
+}
+
+TEST_F(NativeStacks, OldFramesInRoomThatWasNotWritten)
+{
+	for (Between between : { kNothing, kLeavesRbp, kSavesRbp })
+		for (size_t move = 16; move <= 1024; move += 16)
+			for (int round = 0; round < 4;
+			     round++) /* one call: the same outer frames */
+				outer_room(sink.get(), round & 1 ? 16 + move : 16,
+					   round & 1 ? 1024 : 1024 + move, between,
+					   round / 2 ^ (round & 1));
+	EXPECT_GT(compared, 3000u);
+}
+
 TEST_F(NativeStacks, ForkedChildGoesOn)
 {
 	pid_t pid;
@@ -303,6 +438,24 @@ TEST_F(NativeStacks, ForkedChildGoesOn)
 	}
 	ASSERT_EQ(waitpid(pid, &status, 0), pid);
 	EXPECT_EQ(status, 0);
+}
+
+TEST_F(NativeStacks, ForkWhileAnotherThreadUnloads)
+{
+	pid_t pid;
+	int status = -1;
+
+	mt_stack_unload_begin(); /* of a thread that the child does not have */
+	pid = fork();
+	if (pid == 0) {
+		mt_stack_child(&sink->t);
+		recurse(sink.get(), 10);
+		_exit(HasFailure() ? 1 : mt_modules_unloading ? 2 : 0);
+	}
+	mt_stack_unload_end(&sink->t);
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+	EXPECT_EQ(mt_modules_unloading, 0u);
 }
 
 TEST_F(NativeStacks, ForkInAThreadOfAThreadedProcess)
