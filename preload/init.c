@@ -9,6 +9,7 @@
  */
 #include "init.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <gnu/libc-version.h>
 #include <stdlib.h>
@@ -187,6 +188,27 @@ static void image_facts(struct mt_thread *t)
 		fact(t, ranks[i].fact, rank_value(i));
 }
 
+/*
+ * An allocator that brings its own operator new (tcmalloc, mimalloc, jemalloc) serves C++ without
+ * coming through malloc. The operators are not interposed: that would take them over in every
+ * process, also from a libstdc++ that is loaded later and out of our sight. So it is said.
+ */
+static void note_foreign_new(struct mt_thread *t)
+{
+	void *operator_new = dlsym(RTLD_DEFAULT, "_Znwm");
+	Dl_info of_new, of_malloc;
+	char text[512];
+
+	if (!operator_new || !dladdr(operator_new, &of_new) ||
+	    !dladdr((void *)(uintptr_t)mt_real.malloc, &of_malloc) ||
+	    !mt_same(of_new.dli_fname, of_malloc.dli_fname))
+		return;
+	mt_fmt(text, sizeof(text),
+	       "%s has its own operator new: what C++ code allocates by new is not in the trace",
+	       of_new.dli_fname);
+	mt_record_note(t, text);
+}
+
 /* The first records of this image: it is in the trace even if it never allocates. */
 static void introduce(void)
 {
@@ -200,6 +222,7 @@ static void introduce(void)
 		machine_facts(t);
 		say_unbuilt(t);
 	}
+	note_foreign_new(t);
 	if (mt_config.python == MT_PYTHON_OBJECTS && mt_pymem_install())
 		fact(t, "python_mode", "objects");
 	mt_sampler_init(t, (uint64_t)mt_config.interval);

@@ -9,8 +9,8 @@
 #include <string.h>
 
 const char *const kind_names[MT_KINDS] = {
-	[MT_KIND_HEAP] = "heap",     [MT_KIND_MMAP] = "mmap",	  [MT_KIND_SHM] = "shm",
-	[MT_KIND_PYTHON] = "python", [MT_KIND_DEVICE] = "device", [MT_KIND_PINNED] = "pinned",
+	[MT_KIND_HEAP] = "heap",       [MT_KIND_MMAP] = "mmap",	    [MT_KIND_SHM] = "shm",
+	[MT_KIND_PYTHON] = "python",   [MT_KIND_DEVICE] = "device", [MT_KIND_PINNED] = "pinned",
 	[MT_KIND_MANAGED] = "managed", [MT_KIND_TENSOR] = "tensor",
 };
 

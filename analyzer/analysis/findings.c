@@ -15,7 +15,8 @@ static void (*const rules[])(struct findings *all) = {
 	find_killed,	  find_uncovered,     find_oom_risk,
 };
 
-/* ---- making one ---------------------------------------------------------------------------------- */
+/* ---- making one
+ * ---------------------------------------------------------------------------------- */
 
 struct finding *finding_new(struct findings *all, const char *kind, enum severity severity)
 {
@@ -105,11 +106,14 @@ void place_add(struct strbuf *sb, const struct stack *st)
 		return;
 	}
 	stack_place_add(sb, f);
-	if (f->f.line)
-		strbuf_addf(sb, " in %s", f->f.function);
+	if (f->f.line) {
+		strbuf_addstr(sb, " in ");
+		stack_function_add(sb, f);
+	}
 	if (!f->f.is_python || !leaf)
 		return;
-	strbuf_addf(sb, ", through %s", leaf->f.function);
+	strbuf_addstr(sb, ", through ");
+	stack_function_add(sb, leaf);
 	if (leaf->f.line) {
 		strbuf_addstr(sb, " (");
 		stack_place_add(sb, leaf);
@@ -117,7 +121,14 @@ void place_add(struct strbuf *sb, const struct stack *st)
 	}
 }
 
-/* ---- the section --------------------------------------------------------------------------------- */
+/* What is lost comes before what grows: it is certain that nobody gives it back. */
+static int rank_of(const struct finding *f)
+{
+	return !strcmp(f->kind, "leak") ? 1 : 0;
+}
+
+/* ---- the section
+ * --------------------------------------------------------------------------------- */
 
 static int by_weight(const void *a, const void *b)
 {
@@ -125,6 +136,8 @@ static int by_weight(const void *a, const void *b)
 
 	if (x->severity != y->severity)
 		return x->severity > y->severity ? -1 : 1;
+	if (rank_of(x) != rank_of(y))
+		return rank_of(y) - rank_of(x);
 	if (x->bytes != y->bytes)
 		return x->bytes > y->bytes ? -1 : 1;
 	return strcmp(x->title.buf, y->title.buf);

@@ -61,8 +61,9 @@ static void put_churn(struct findings *all, const struct site *s, uint64_t total
 	stack_release(&st);
 	strbuf_addstr(&f->title, ", in ");
 	finding_processes_add(&f->title, m, f->processes.items, f->processes.count);
-	strbuf_addf(&f->detail, "%.0f %% of all allocations of the run are made here and freed within "
-				"%d ms. They lose no memory; they cost time.",
+	strbuf_addf(&f->detail,
+		    "%.0f %% of all allocations of the run are made here and freed within "
+		    "%d ms. They lose no memory; they cost time.",
 		    share * 100, SHORT_LIVED_NS / 1000000);
 	strbuf_addstr(&f->advice, "Where this runs in every step, allocate once and use the buffer "
 				  "again.");

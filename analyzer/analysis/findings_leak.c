@@ -1,7 +1,8 @@
 /*
- * Memory that one place allocated over and over through a process's life and that was never freed.
- * This is a count, not a statistical verdict, and says so. What a process allocates once, at its
- * start, is not named: it lives in the first quarter alone.
+ * Memory that one place allocated over and over, still did so near the process's end, and that was
+ * never freed. This is a count, not a statistical verdict, and says so. What a process allocates
+ * once, at its start or later, is not named: it is born in a short time, or had long come to an
+ * end.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -13,8 +14,16 @@
 #include "util/hashmap.h"
 
 #define MIN_BLOCKS 8
-#define MIN_QUARTERS 3
-#define MIN_BYTES (64 * 1024) /* below: not worth a sentence */
+#define MIN_BYTES (64 * 1024) /* below: only if it is MIN_SHARE of all that is live then */
+#define MIN_SHARE 0.01
+#define MIN_KEPT 0.9 /* of the allocations made there */
+#define LAST_PART 0.25 /* of the process's life: the last birth lies in it; winding up takes time  \
+			*/
+#define MIN_SPAN 0.08 /* of the process's life: from the first birth to the last */
+#define MIN_SPAN_NS 200000000
+#define MIN_DENSITY 0.3 /* of an even spread over the span, in each quarter that it reaches into   \
+			 */
+#define MIN_REACH 0.2 /* of the span: a quarter that it only touches tells nothing */
 #define CANDIDATES 500 /* stacks that are looked at, largest first */
 #define SHOWN 10
 
@@ -31,18 +40,55 @@ struct group {
 	size_t first; /* candidate */
 };
 
-static bool is_suspect(const struct model *m, const struct site_use *u)
+static double overlap(double low, double high, double from, double to)
+{
+	low = low > from ? low : from;
+	high = high < to ? high : to;
+	return high > low ? high - low : 0;
+}
+
+/* Were the blocks born evenly enough between the first and the last? */
+static bool is_spread(const struct process *p, const struct site_use *u)
+{
+	double life = (double)(p->end - p->start);
+	double first = (double)(u->first_live_birth - p->start);
+	double last = (double)(u->last_live_birth - p->start);
+
+	for (int i = 0; i < 4; i++) {
+		double share = overlap(life * i / 4, life * (i + 1) / 4, first, last) /
+			       (last - first);
+
+		if (share >= MIN_REACH &&
+		    (double)u->live_quarter_count[i] < MIN_DENSITY * share * (double)u->live_count)
+			return false;
+	}
+	return true;
+}
+
+static bool is_still_growing(const struct process *p, const struct site_use *u)
+{
+	double life = (double)(p->end - p->start);
+	double span = (double)(u->last_live_birth - u->first_live_birth);
+
+	return span >= MIN_SPAN_NS && span >= MIN_SPAN * life &&
+	       (double)(p->end - u->last_live_birth) <= LAST_PART * life && is_spread(p, u);
+}
+
+static bool is_suspect(const struct model *m, const bool *importing, const struct site_use *u)
 {
 	const struct process *p = &m->processes[u->process];
 	const struct site *s = &m->sites[u->site];
-	unsigned int quarters = 0;
 
-	for (size_t i = 0; i < 4; i++)
-		quarters += u->live_quarter_count[i] != 0;
-	/* Only of a process that came to its own end is it known that nobody would free it later. */
-	return p->end_kind == END_EXIT && !s->backing && u->live_count >= MIN_BLOCKS &&
-	       u->live_bytes >= MIN_BYTES && quarters >= MIN_QUARTERS &&
-	       u->live_count > u->allocations / 2;
+	/* Only of a process that came to its own end is it known that nobody would free it later.
+	 */
+	if (p->end_kind != END_EXIT || s->backing || importing[s->python])
+		return false;
+	return u->live_count >= MIN_BLOCKS &&
+	       (double)u->live_count >= MIN_KEPT * (double)u->allocations &&
+	       (u->live_bytes >= MIN_BYTES ||
+		(double)u->live_bytes >=
+			MIN_SHARE * (double)(p->live_bytes + p->inherited_live_bytes)) &&
+	       is_still_growing(p, u);
 }
 
 static int by_bytes(const void *a, const void *b)
@@ -99,18 +145,21 @@ static void put_texts(struct finding *f, const struct model *m, const struct gro
 	size_add(&f->title, g->bytes);
 	strbuf_addf(&f->title, ", from %s, in ", place);
 	finding_processes_add(&f->title, m, f->processes.items, f->processes.count);
-	strbuf_addf(&f->detail, "Of %llu allocations made there %llu were never freed. They were "
-				"made between %.1f s and %.1f s",
+	strbuf_addf(&f->detail,
+		    "Of %llu allocations made there %llu were never freed. They were "
+		    "made between %.1f s and %.1f s",
 		    (unsigned long long)g->allocations, (unsigned long long)g->blocks,
 		    process_seconds(m, p, u->first_live_birth),
 		    process_seconds(m, p, u->last_live_birth));
-	strbuf_addf(&f->detail, " of a process that ran from %.1f s to %.1f s. This is a count, not a "
-				"statistical verdict: a cache or list that is meant to be kept until "
-				"the end looks the same.",
+	strbuf_addf(&f->detail,
+		    " of a process that ran from %.1f s to %.1f s. This is a count, not a "
+		    "statistical verdict: a cache or list that is meant to be kept until "
+		    "the end looks the same.",
 		    process_seconds(m, p, p->start), process_seconds(m, p, p->end));
-	strbuf_addstr(&f->advice, "Look for who should give these blocks back: a missing free, or a "
-				  "container that is only ever added to. Run twice as long: if the "
-				  "bytes double, memory is lost or kept with every step.");
+	strbuf_addstr(&f->advice,
+		      "Look for who should give these blocks back: a missing free, or a "
+		      "container that is only ever added to. Run twice as long: if the "
+		      "bytes double, memory is lost or kept with every step.");
 }
 
 static void put_group(struct findings *all, const struct group *g, const struct candidate *list,
@@ -165,9 +214,10 @@ void find_never_freed(struct findings *all)
 	struct hashmap places = HASHMAP_INIT;
 	VEC(struct candidate) list = VEC_INIT;
 	VEC(struct group) groups = VEC_INIT;
+	bool *importing = stack_importing(m);
 
 	for (size_t i = 0; i < m->use_count; i++)
-		if (is_suspect(m, &m->uses[i]))
+		if (is_suspect(m, importing, &m->uses[i]))
 			vec_push(&list)->use = &m->uses[i];
 	if (list.count)
 		qsort(list.items, list.count, sizeof(*list.items), by_bytes);
@@ -190,6 +240,7 @@ void find_never_freed(struct findings *all)
 	put_largest(all, groups.items, groups.count, list.items, list.count);
 	for (size_t i = 0; i < list.count; i++)
 		free(list.items[i].place);
+	free(importing);
 	vec_release(&list);
 	vec_release(&groups);
 	hashmap_release(&places);

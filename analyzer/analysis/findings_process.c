@@ -13,7 +13,8 @@
 #include "symbols/program.h"
 #include "util/hashmap.h"
 
-/* ---- killed --------------------------------------------------------------------------------------- */
+/* ---- killed
+ * --------------------------------------------------------------------------------------- */
 
 static const struct {
 	int number;
@@ -51,18 +52,22 @@ static uint64_t oom_kills(const struct model *m)
 static void explain_kill(struct finding *f, const struct process *p, uint64_t kills)
 {
 	if (p->end_code == SIGKILL && kills) {
-		strbuf_addf(&f->detail, " The kernel's out-of-memory killer struck %llu time(s) in "
-					"this cgroup meanwhile: most likely it was that.",
+		strbuf_addf(&f->detail,
+			    " The kernel's out-of-memory killer struck %llu time(s) in "
+			    "this cgroup meanwhile: most likely it was that.",
 			    (unsigned long long)kills);
-		strbuf_addstr(&f->advice, "Raise the memory limit, or use less: see the largest sites "
-					  "and the processes with the highest peak.");
+		strbuf_addstr(&f->advice,
+			      "Raise the memory limit, or use less: see the largest sites "
+			      "and the processes with the highest peak.");
 		finding_int(f, "oom_kills", kills);
 	} else if (p->end_code == SIGKILL) {
-		strbuf_addstr(&f->advice, "Someone sent it SIGKILL: a scheduler, a supervisor, or the "
-					  "out-of-memory killer of the machine (see dmesg).");
+		strbuf_addstr(&f->advice,
+			      "Someone sent it SIGKILL: a scheduler, a supervisor, or the "
+			      "out-of-memory killer of the machine (see dmesg).");
 	} else {
-		strbuf_addstr(&f->advice, "Its recording is complete up to that moment; the timeline "
-					  "and its live memory show the state it was in.");
+		strbuf_addstr(&f->advice,
+			      "Its recording is complete up to that moment; the timeline "
+			      "and its live memory show the state it was in.");
 	}
 }
 
@@ -112,7 +117,8 @@ void find_killed(struct findings *all)
 			put_killed(all, &m->processes[i], kills);
 }
 
-/* ---- uncovered ------------------------------------------------------------------------------------ */
+/* ---- uncovered
+ * ------------------------------------------------------------------------------------ */
 
 struct uncovered {
 	const struct child_event *first;
@@ -128,8 +134,8 @@ static bool is_uncovered(const struct model *m, const struct process *p,
 	if (c->how == CHILD_FORK || c->failed || c->process != NO_ID)
 		return false;
 	/* It may have reported and been left out by --pid or --role, or be on its way. */
-	return !c->traced || (!m->restricted && p->end_kind != END_RUNNING &&
-			      !m->traces[p->trace].running);
+	return !c->traced ||
+	       (!m->restricted && p->end_kind != END_RUNNING && !m->traces[p->trace].running);
 }
 
 static const char *reason_of(const struct analysis_input *in, const struct child_event *c)
@@ -167,8 +173,9 @@ static void put_uncovered(struct findings *all, const struct uncovered *u)
 	strbuf_addstr(&f->title, "), started by ");
 	finding_processes_add(&f->title, all->in->m, f->processes.items, f->processes.count);
 	strbuf_addf(&f->detail, "Its memory is in no number of this report: %s.", why);
-	strbuf_addstr(&f->advice, "If its memory matters, start it so that it keeps its environment, "
-				  "or use a dynamically linked build of it.");
+	strbuf_addstr(&f->advice,
+		      "If its memory matters, start it so that it keeps its environment, "
+		      "or use a dynamically linked build of it.");
 	finding_text(f, "path", path);
 	finding_text(f, "reason", why);
 	finding_int(f, "count", u->pids.count);
@@ -216,7 +223,8 @@ void find_uncovered(struct findings *all)
 	hashmap_release(&paths);
 }
 
-/* ---- near the limit ------------------------------------------------------------------------------- */
+/* ---- near the limit
+ * ------------------------------------------------------------------------------- */
 
 #define WARNING_SHARE 0.8
 #define CRITICAL_SHARE 0.9
@@ -237,13 +245,17 @@ void find_oom_risk(struct findings *all)
 	size_add(&f->title, c.peak);
 	strbuf_addstr(&f->title, " of ");
 	size_add(&f->title, c.limit);
-	strbuf_addstr(&f->detail, c.is_cgroup ?
-			    "The cgroup's usage also counts the page cache, which the kernel drops "
-			    "before it kills; and other programs in the same cgroup." :
-			    "This is the sum of the processes' proportional sizes (PSS); other programs "
-			    "on the machine come on top.");
-	strbuf_addstr(&f->advice, "Give the run more memory, or use less at the peak: fewer loader "
-				  "workers, a smaller batch or cache. The timeline shows when it was.");
+	strbuf_addstr(
+		&f->detail,
+		c.is_cgroup
+			? "The cgroup's usage also counts the page cache, which the kernel drops "
+			  "before it kills; and other programs in the same cgroup."
+			: "This is the sum of the processes' proportional sizes (PSS); other "
+			  "programs "
+			  "on the machine come on top.");
+	strbuf_addstr(&f->advice,
+		      "Give the run more memory, or use less at the peak: fewer loader "
+		      "workers, a smaller batch or cache. The timeline shows when it was.");
 	finding_int(f, "limit_bytes", c.limit);
 	finding_int(f, "peak_bytes", c.peak);
 	finding_float(f, "peak_share", share);

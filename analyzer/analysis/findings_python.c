@@ -12,62 +12,67 @@
 #include "analysis/findings.h"
 #include "util/hashmap.h"
 
-#define MIN_GROWTH (UINT64_C(2) << 20) /* after the first quarter of the run up to the peak */
+#define MIN_GROWTH (UINT64_C(2) << 20) /* from the first quarter to the last */
 #define PARTS 4
-#define MIN_RISES 2 /* of the last three quarters up to the peak */
 #define LINES 5
 
+/* Arenas of one process, from the first that was mapped when modules were no longer imported. */
 struct arenas {
-	uint64_t at[PARTS + 1]; /* bytes held at the end of each quarter of the time to the peak */
-	uint64_t peak;
-	int64_t peak_time, first_quarter;
+	int64_t start;
+	uint64_t peak[PARTS]; /* most bytes held in each quarter of the time from start to end */
+	int64_t first_peak, last_peak; /* when, in the first and the last quarter */
 };
 
-static bool is_arena(const struct model *m, uint32_t site)
+static bool is_arena(const struct model *m, const bool *importing, uint32_t site)
 {
 	const struct site *s = &m->sites[site];
 	const struct native_node *leaf = &m->native[s->native];
 
 	return s->backing && s->kind == MT_KIND_MMAP && s->native && leaf->module != NO_ID &&
-	       stack_is_interpreter(m->modules[leaf->module].path);
+	       stack_is_interpreter(m->modules[leaf->module].path) && s->python &&
+	       !importing[s->python];
 }
 
-static struct arenas measure(const struct process *p, const bool *arena)
+/* False: it never mapped an arena. */
+static bool measure(const struct process *p, const bool *arena, struct arenas *a)
 {
-	struct arenas a = { .peak_time = p->start };
 	int64_t held = 0, span;
+	size_t i = 0, part = 0;
 
-	for (size_t i = 0; i < p->backing_count; i++) {
-		if (!arena[p->backing[i].site])
-			continue;
-		held += p->backing[i].delta;
-		if (held > 0 && (uint64_t)held > a.peak) {
-			a.peak = (uint64_t)held;
-			a.peak_time = p->backing[i].time;
-		}
-	}
-	span = a.peak_time - p->start;
-	a.first_quarter = p->start + span / PARTS;
-	held = 0;
-	for (size_t i = 0, part = 1; i < p->backing_count && part <= PARTS; i++) {
+	memset(a, 0, sizeof(*a));
+	while (i < p->backing_count && !arena[p->backing[i].site])
+		i++;
+	if (i == p->backing_count)
+		return false;
+	a->start = p->backing[i].time;
+	span = p->end > a->start ? p->end - a->start : 0;
+	for (; i < p->backing_count; i++) {
 		const struct backing_event *e = &p->backing[i];
 
-		while (part <= PARTS && e->time > p->start + span / PARTS * (int64_t)part)
-			a.at[part++] = held > 0 ? (uint64_t)held : 0;
-		if (arena[e->site])
-			held += e->delta;
+		if (!arena[e->site])
+			continue;
+		/* What is held when a quarter begins counts in it, too. */
+		for (; part + 1 < PARTS && e->time - a->start > span / PARTS * ((int64_t)part + 1);
+		     part++)
+			a->peak[part + 1] = held > 0 ? (uint64_t)held : 0;
+		held += e->delta;
+		if (held <= 0 || (uint64_t)held <= a->peak[part])
+			continue;
+		a->peak[part] = (uint64_t)held;
+		if (!part)
+			a->first_peak = e->time;
+		a->last_peak = e->time;
 	}
-	a.at[PARTS] = a.peak;
-	return a;
+	for (; part + 1 < PARTS; part++)
+		a->peak[part + 1] = held > 0 ? (uint64_t)held : 0;
+	return true;
 }
 
+/* Still growing in the second half: what is loaded once, at the start, is not growth. */
 static bool grows(const struct arenas *a)
 {
-	unsigned int rises = 0;
-
-	for (size_t i = 2; i <= PARTS; i++)
-		rises += a->at[i] > a->at[i - 1];
-	return rises >= MIN_RISES && a->peak >= a->at[1] + MIN_GROWTH;
+	return a->peak[3] > a->peak[2] && a->peak[2] > a->peak[1] &&
+	       a->peak[3] >= a->peak[0] + MIN_GROWTH;
 }
 
 struct likely {
@@ -113,8 +118,8 @@ static void collect_lines(struct findings *all, const struct process *p, const s
 		char *place;
 		bool is_new;
 
-		if (!arena[e->site] || e->delta <= 0 || e->time <= a->first_quarter ||
-		    e->time > a->peak_time)
+		if (!arena[e->site] || e->delta <= 0 || e->time <= a->first_peak ||
+		    e->time > a->last_peak)
 			continue;
 		place = place_of(all, e->site);
 		slot = hashmap_slot(&seen, place, strlen(place), &is_new);
@@ -142,8 +147,11 @@ static void put_lines(struct finding *f, likely_list *lines)
 		size_add(&sb, lines->items[i].bytes);
 		strbuf_addch(&sb, ')');
 		finding_item(f, "likely_lines", sb.buf);
-		strbuf_addf(&f->detail, "%s %s", i ? "," : " Likely lines, that ran when it asked for "
-							   "more (not proof):", sb.buf);
+		strbuf_addf(&f->detail, "%s %s",
+			    i ? ","
+			      : " Likely lines, that ran when it asked for "
+				"more (not proof):",
+			    sb.buf);
 	}
 	if (lines->count)
 		strbuf_addch(&f->detail, '.');
@@ -153,10 +161,15 @@ static void put_lines(struct finding *f, likely_list *lines)
 static void put_growth(struct findings *all, const struct process *p, const struct arenas *a,
 		       const bool *arena)
 {
+	static const char *const keys[PARTS] = { "most_held_in_first_quarter",
+						 "most_held_in_second_quarter",
+						 "most_held_in_third_quarter",
+						 "most_held_in_last_quarter" };
 	const struct model *m = all->in->m;
-	uint64_t growth = a->peak - a->at[1];
-	struct finding *f = finding_new(all, "growth", growth > p->peak_rss / 4 && p->peak_rss ?
-							       SEVERITY_WARNING : SEVERITY_INFO);
+	uint64_t growth = a->peak[3] - a->peak[0];
+	struct finding *f = finding_new(all, "growth",
+					growth > p->peak_rss / 4 && p->peak_rss ? SEVERITY_WARNING
+										: SEVERITY_INFO);
 	likely_list lines = VEC_INIT;
 
 	finding_bytes(f, growth);
@@ -165,19 +178,19 @@ static void put_growth(struct findings *all, const struct process *p, const stru
 	size_add(&f->title, growth);
 	strbuf_addstr(&f->title, " in ");
 	process_name_add(&f->title, p);
-	strbuf_addf(&f->detail, "The arenas that Python keeps its small objects in grew from ");
-	size_add(&f->detail, a->at[1]);
-	strbuf_addf(&f->detail, " at %.1f s to ", process_seconds(m, p, a->first_quarter));
-	size_add(&f->detail, a->peak);
-	strbuf_addf(&f->detail, " at %.1f s.", process_seconds(m, p, a->peak_time));
+	strbuf_addstr(&f->detail,
+		      "The arenas that Python keeps its small objects in, apart from those "
+		      "of its imports, grew from ");
+	size_add(&f->detail, a->peak[0]);
+	strbuf_addf(&f->detail, " at %.1f s to ", process_seconds(m, p, a->first_peak));
+	size_add(&f->detail, a->peak[3]);
+	strbuf_addf(&f->detail, " at %.1f s.", process_seconds(m, p, a->last_peak));
 	collect_lines(all, p, a, arena, &lines);
 	put_lines(f, &lines);
 	strbuf_addstr(&f->advice, "The objects themselves are not in this trace: record once more "
 				  "with MEMTRACE_PYTHON=objects to see which lines keep them.");
-	finding_int(f, "held_after_first_quarter", a->at[1]);
-	finding_int(f, "held_after_second_quarter", a->at[2]);
-	finding_int(f, "held_after_third_quarter", a->at[3]);
-	finding_int(f, "held_at_peak", a->peak);
+	for (size_t i = 0; i < PARTS; i++)
+		finding_int(f, keys[i], a->peak[i]);
 	for (size_t i = 0; i < lines.count; i++)
 		free(lines.items[i].place);
 	vec_release(&lines);
@@ -186,15 +199,14 @@ static void put_growth(struct findings *all, const struct process *p, const stru
 void find_python_growth(struct findings *all)
 {
 	const struct model *m = all->in->m;
-	bool *arena = xcalloc(m->site_count, sizeof(*arena));
+	bool *arena = xcalloc(m->site_count, sizeof(*arena)), *importing = stack_importing(m);
+	struct arenas a;
 
 	for (uint32_t i = 0; i < m->site_count; i++)
-		arena[i] = is_arena(m, i);
-	for (size_t i = 0; i < m->process_count; i++) {
-		struct arenas a = measure(&m->processes[i], arena);
-
-		if (grows(&a))
+		arena[i] = is_arena(m, importing, i);
+	for (size_t i = 0; i < m->process_count; i++)
+		if (measure(&m->processes[i], arena, &a) && grows(&a))
 			put_growth(all, &m->processes[i], &a, arena);
-	}
+	free(importing);
 	free(arena);
 }

@@ -4,9 +4,11 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "analysis/stack.h"
+#include "util/alloc.h"
 #include "util/strbuf.h"
 
 /* What stands after one of these in a path is the name that people know. */
@@ -40,15 +42,34 @@ static const char *inside_library(const char *file)
 
 bool stack_is_user_file(const char *file)
 {
-	return file && *file != '<' && !inside_package(file) && !inside_library(file);
+	return file && strncmp(file, "<frozen ", 8) != 0 && !inside_package(file) &&
+	       !inside_library(file);
+}
+
+bool *stack_importing(const struct model *m)
+{
+	bool *importing = xcalloc(m->python_count, sizeof(*importing));
+	bool *importer = xcalloc(m->code_count, sizeof(*importer));
+
+	for (size_t i = 0; i < m->code_count; i++)
+		importer[i] = !strncmp(m->codes[i].filename, "<frozen importlib", 17);
+	/* A caller stands before those it calls. */
+	for (size_t i = 1; i < m->python_count; i++) {
+		const struct python_node *n = &m->python[i];
+
+		importing[i] = importing[n->parent] || (n->code != NO_ID && importer[n->code]);
+	}
+	free(importer);
+	return importing;
 }
 
 /* The C++ library's allocators and containers: never the place to look at. */
 static bool is_library_function(const char *function)
 {
-	static const char *const names[] = { "operator new", "std::", "void* std::", "void std::",
-					     "__gnu_cxx::", "alloc::", "<alloc::", "core::",
-					     "__rust_alloc", "__rdl_alloc", "__rg_alloc" };
+	static const char *const names[] = {
+		"operator new", "std::",  "void* std::",  "void std::",	 "__gnu_cxx::", "alloc::",
+		"<alloc::",	"core::", "__rust_alloc", "__rdl_alloc", "__rg_alloc"
+	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (!strncmp(function, names[i], strlen(names[i])))
@@ -77,7 +98,8 @@ static bool fits(const struct stack_frame *f, int choice)
 	case USER_PYTHON:
 		return f->f.is_python && f->f.line && stack_is_user_file(f->f.file);
 	case ANY_PYTHON:
-		return f->f.is_python && f->f.line && f->f.file && *f->f.file != '<';
+		return f->f.is_python && f->f.line && f->f.file &&
+		       strncmp(f->f.file, "<frozen ", 8) != 0;
 	case NATIVE_LINE:
 		return is_own_native(f) && f->f.line;
 	case NATIVE:
@@ -96,12 +118,48 @@ const struct stack_frame *stack_place(const struct stack *st)
 	return NULL;
 }
 
+/* Length of "operator<<", "operator()" or the like at p; 0: none begins there. */
+static size_t operator_length(const char *p)
+{
+	size_t n = strlen("operator");
+
+	if (strncmp(p, "operator", n) != 0)
+		return 0;
+	if (!strncmp(p + n, "()", 2))
+		return n + 2;
+	return n + strspn(p + n, "<>=-+*/!&|^%~[],");
+}
+
+void stack_function_add(struct strbuf *sb, const struct stack_frame *f)
+{
+	static const char anonymous[] = "(anonymous namespace)";
+	const char *name = f->f.function;
+	size_t n = 0, skip;
+	int depth = 0; /* of template arguments */
+
+	if (f->f.is_python) {
+		strbuf_addstr(sb, name);
+		return;
+	}
+	while (name[n]) {
+		skip = operator_length(name + n);
+		if (!skip && !strncmp(name + n, anonymous, sizeof(anonymous) - 1))
+			skip = sizeof(anonymous) - 1;
+		if (!skip && name[n] == '(' && !depth)
+			break;
+		if (!skip)
+			depth += (name[n] == '<') - (name[n] == '>');
+		n += skip ? skip : 1;
+	}
+	strbuf_add(sb, name, n);
+}
+
 void stack_place_add(struct strbuf *sb, const struct stack_frame *f)
 {
 	const char *file = f->f.file, *inside, *slash;
 
 	if (!file || !f->f.line) {
-		strbuf_addstr(sb, f->f.function);
+		stack_function_add(sb, f);
 		return;
 	}
 	inside = inside_package(file);

@@ -15,6 +15,11 @@
 
 typedef uint64_t measure_fn(const struct site *s);
 
+static uint64_t live_of(const struct site *s)
+{
+	return s->live_bytes;
+}
+
 static uint64_t peak_of(const struct site *s)
 {
 	return s->peak_bytes;
@@ -57,14 +62,19 @@ static void list_leaders(struct analysis_input *in, measure_fn *measure, size_t 
 	free(all);
 }
 
+/* The largest; of mappings that back an allocator only those that a long list has room for. */
 static void choose(struct analysis_input *in)
 {
-	measure_fn *const others[] = { peak_of, traffic_of, count_of };
-	size_t count = in->m->site_count;
+	measure_fn *const others[] = { live_of, peak_of, traffic_of, count_of };
+	const struct model *m = in->m;
+	size_t count = 0;
 
-	for (size_t i = 0; i < count && i < in->top; i++)
-		in->listed[i] = true; /* the model has them by live bytes */
-	if (in->top >= count || in->top < LONG_LIST)
+	for (size_t i = 0; i < m->site_count && count < in->top; i++)
+		if (!m->sites[i].backing || in->top >= m->site_count) {
+			in->listed[i] = true; /* the model has them by live bytes */
+			count++;
+		}
+	if (in->top >= m->site_count || in->top < LONG_LIST)
 		return;
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		list_leaders(in, others[i], in->top / 4);
@@ -176,6 +186,21 @@ static void rest_add(struct rest *rest, const struct site *s)
 	}
 }
 
+/* What allocators hold for the blocks that are listed one by one. */
+static void put_backing(struct result *doc, const struct model *m)
+{
+	struct rvalue *o = r_object(doc, result_root(doc), "backing_store");
+	uint64_t sites = 0, bytes = 0;
+
+	for (size_t i = 0; i < m->site_count; i++)
+		if (m->sites[i].backing) {
+			sites++;
+			bytes += m->sites[i].live_bytes;
+		}
+	put_count(doc, o, "sites", sites);
+	put_count(doc, o, "live_bytes", bytes);
+}
+
 void analyse_sites(struct analysis_input *in, struct result *doc)
 {
 	struct rvalue *list = r_array(doc, result_root(doc), "sites"), *o;
@@ -189,6 +214,7 @@ void analyse_sites(struct analysis_input *in, struct result *doc)
 		else
 			rest_add(&rest, &in->m->sites[i]);
 	}
+	put_backing(doc, in->m);
 	if (!rest.sites)
 		return;
 	o = r_object(doc, result_root(doc), "sites_not_listed");

@@ -87,7 +87,8 @@ static void collect_python(struct merge *g, uint32_t node)
 	}
 }
 
-/* ---- putting together ------------------------------------------------------------------------------ */
+/* ---- putting together
+ * ------------------------------------------------------------------------------ */
 
 static void add_native(struct merge *g, struct stack *out, size_t i)
 {
@@ -138,7 +139,8 @@ static void show_apart(struct merge *g, struct stack *out)
 	out->uncertain = true;
 }
 
-/* Loops inside the cut take runs from within, loops outside it from without, the rest is between. */
+/* Loops inside the cut take runs from within, loops outside it from without, the rest is between.
+ */
 static void interleave(struct merge *g, struct stack *out, size_t inner, size_t outer)
 {
 	size_t next = 0, resume = g->runs.count - outer;

@@ -38,6 +38,12 @@ bool stack_is_eval_loop(const char *symbol);
 /* The path of a module that holds CPython: libpython3.11.so.1.0, python3.11 */
 bool stack_is_interpreter(const char *module);
 
+/*
+ * By Python stack: was a module being imported then? A module is imported once, so what that
+ * allocates is there to stay and not a leak. The caller's to free().
+ */
+bool *stack_importing(const struct model *m);
+
 /* A file of the program itself, not of Python's library or an installed package. */
 bool stack_is_user_file(const char *python_file);
 
@@ -52,6 +58,9 @@ const struct stack_frame *stack_place(const struct stack *st);
 const struct stack_frame *stack_native_leaf(const struct stack *st);
 
 struct strbuf;
+
+/* The function's name without its parameters. */
+void stack_function_add(struct strbuf *sb, const struct stack_frame *f);
 
 /* "train.py:42", "torch/nn/modules/linear.py:114", "leak.c:7", or the function without a line. */
 void stack_place_add(struct strbuf *sb, const struct stack_frame *f);

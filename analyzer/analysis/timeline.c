@@ -49,7 +49,8 @@ static const struct {
 
 #define METRICS (sizeof(metrics) / sizeof(metrics[0]))
 
-/* ---- the points in time ------------------------------------------------------------------------- */
+/* ---- the points in time -------------------------------------------------------------------------
+ */
 
 struct grid {
 	int64_t *times; /* each is the end of its piece of time */
@@ -82,8 +83,8 @@ static struct grid grid_of(const struct model *m)
 		double first = (double)times.items[0], last = (double)times.items[kept - 1];
 
 		for (size_t i = 0; i < MAX_POINTS; i++)
-			times.items[i] = (int64_t)(first + (last - first) * (double)(i + 1) /
-								   MAX_POINTS);
+			times.items[i] =
+				(int64_t)(first + (last - first) * (double)(i + 1) / MAX_POINTS);
 		times.items[MAX_POINTS - 1] = (int64_t)last;
 		kept = MAX_POINTS;
 	}
@@ -106,7 +107,8 @@ static size_t grid_at(const struct grid *g, int64_t t)
 	return low;
 }
 
-/* ---- series ---------------------------------------------------------------------------------------- */
+/* ---- series
+ * ---------------------------------------------------------------------------------------- */
 
 struct series {
 	uint64_t *v;
@@ -195,8 +197,7 @@ static void put_tree(const struct model *m, const struct grid *g, metric_fn *get
 				*vec_push(&changes) = (struct change){
 					process_time(m, p, p->samples[k].time), p->id, false, v
 				};
-		*vec_push(&changes) =
-			(struct change){ process_time(m, p, p->end), p->id, true, 0 };
+		*vec_push(&changes) = (struct change){ process_time(m, p, p->end), p->id, true, 0 };
 	}
 	if (changes.count)
 		qsort(changes.items, changes.count, sizeof(*changes.items), by_change);

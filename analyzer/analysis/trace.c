@@ -10,7 +10,8 @@
 #include "analysis/analysis.h"
 #include "analysis/common.h"
 
-/* ---- trace --------------------------------------------------------------------------------------- */
+/* ---- trace
+ * --------------------------------------------------------------------------------------- */
 
 static void put_start(struct result *doc, struct rvalue *o, const struct model *m)
 {
@@ -118,7 +119,8 @@ void analyse_trace(struct analysis_input *in, struct result *doc)
 		r_push_string(doc, in->notes, m->notes[i]);
 }
 
-/* ---- tree and capacity ----------------------------------------------------------------------------- */
+/* ---- tree and capacity
+ * ----------------------------------------------------------------------------- */
 
 void analyse_tree(struct analysis_input *in, struct result *doc)
 {
@@ -148,7 +150,8 @@ void analyse_capacity(struct analysis_input *in, struct result *doc)
 	r_null(doc, o, "exhausted_in_s");
 }
 
-/* ---- marks ----------------------------------------------------------------------------------------- */
+/* ---- marks
+ * ----------------------------------------------------------------------------------------- */
 
 void analyse_marks(struct analysis_input *in, struct result *doc)
 {
@@ -162,11 +165,13 @@ void analyse_marks(struct analysis_input *in, struct result *doc)
 	for (size_t i = 0; i < m->mark_count; i++) {
 		const struct mark *k = &m->marks[i];
 		struct rvalue *o = r_push_object(doc, list);
-		const char *name = k->kind < sizeof(names) / sizeof(names[0]) ? names[k->kind] : NULL;
+		const char *name = k->kind < sizeof(names) / sizeof(names[0]) ? names[k->kind]
+									      : NULL;
 
-		r_float(doc, o, "t", k->process == NO_ID ? seconds(k->time) :
-							   process_seconds(m, &m->processes[k->process],
-									   k->time));
+		r_float(doc, o, "t",
+			k->process == NO_ID
+				? seconds(k->time)
+				: process_seconds(m, &m->processes[k->process], k->time));
 		r_string(doc, o, "label", k->label && *k->label ? k->label : name);
 		put_id(doc, o, "proc", k->process);
 		r_string(doc, o, "kind", name);

@@ -21,7 +21,7 @@ static size_t distance(const char *a, const char *b)
 	size_t d[LONGEST + 1][LONGEST + 1];
 
 	if (n > LONGEST || m > LONGEST)
-		return LONGEST;
+		return SIZE_MAX;
 	for (size_t i = 0; i <= n; i++)
 		d[i][0] = i;
 	for (size_t j = 0; j <= m; j++)
@@ -44,7 +44,7 @@ const char *cli_nearest(const char *word, size_t count, const char *(*next)(size
 
 	for (size_t i = 0; i < count; i++) {
 		const char *name = next(i);
-		size_t slips = name ? distance(word, name) : LONGEST;
+		size_t slips = name ? distance(word, name) : SIZE_MAX;
 
 		if (slips < least && slips < strlen(word)) {
 			least = slips;

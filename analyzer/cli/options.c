@@ -37,10 +37,24 @@ struct option_row {
 static const char *const color_choices[] = { "auto", "always", "never", NULL };
 
 static const char *const finding_kinds[] = {
-	"leak", "growth", "cow-blowup", "eager-copy", "per-worker-copy",
-	"fragmentation-returnable", "fragmentation-pinned", "python-fragmentation",
-	"shm-leak", "orphan-worker", "pinned-growth", "gpu-leak", "gpu-fragmentation",
-	"not-released-after-phase", "oom-risk", "swap", "killed", "short-lived-churn",
+	"leak",
+	"growth",
+	"cow-blowup",
+	"eager-copy",
+	"per-worker-copy",
+	"fragmentation-returnable",
+	"fragmentation-pinned",
+	"python-fragmentation",
+	"shm-leak",
+	"orphan-worker",
+	"pinned-growth",
+	"gpu-leak",
+	"gpu-fragmentation",
+	"not-released-after-phase",
+	"oom-risk",
+	"swap",
+	"killed",
+	"short-lived-churn",
 	"uncovered-memory",
 };
 
@@ -103,7 +117,8 @@ static int fail_unknown(char **problem, const char *what, const char *word, cons
 	return fail(problem, "%s '%s%s' is not known; see --help", what, dashes, word);
 }
 
-/* ---- values ---------------------------------------------------------------------------------------- */
+/* ---- values
+ * ---------------------------------------------------------------------------------------- */
 
 static int set_count(int64_t *to, const char *name, const char *value, char **problem)
 {
@@ -186,7 +201,8 @@ static int set(struct cli_options *opt, const struct option_row *row, const char
 	return fail(problem, "--%s is not built yet", row->name);
 }
 
-/* ---- the command line ------------------------------------------------------------------------------ */
+/* ---- the command line
+ * ------------------------------------------------------------------------------ */
 
 static bool takes_value(const struct option_row *row)
 {

@@ -67,15 +67,17 @@ static int print_help(const struct cli_options *opt)
 {
 	struct strbuf sb = STRBUF_INIT;
 
-	strbuf_addstr(&sb, "usage: memtrace-report [COMMAND] [OPTION...] TRACE...\n\n"
-			   "What a recording (or a folder of them) says about memory.\n\ncommands:\n");
+	strbuf_addstr(&sb,
+		      "usage: memtrace-report [COMMAND] [OPTION...] TRACE...\n\n"
+		      "What a recording (or a folder of them) says about memory.\n\ncommands:\n");
 	for (size_t i = 0; i < COMMANDS; i++)
 		if (commands[i].run)
 			strbuf_addf(&sb, "  %-12s %s\n", commands[i].name, commands[i].help);
 	strbuf_addstr(&sb, "\noptions:\n");
 	cli_describe(&sb);
-	strbuf_addstr(&sb, "\nexit status: 0 done, 1 a finding of --fail-on is there, 2 wrong usage, "
-			   "3 a trace can't be read\n");
+	strbuf_addstr(&sb,
+		      "\nexit status: 0 done, 1 a finding of --fail-on is there, 2 wrong usage, "
+		      "3 a trace can't be read\n");
 	return print(opt, &sb);
 }
 

@@ -23,7 +23,8 @@ struct dump {
 	uint32_t pid; /* 0: all */
 };
 
-/* ---- fields ---------------------------------------------------------------------------------------- */
+/* ---- fields
+ * ---------------------------------------------------------------------------------------- */
 
 static void put_name(struct dump *d, const char *name)
 {
@@ -108,8 +109,8 @@ static void put_text(struct dump *d, const char *name, struct mt_str s)
 #define put_S put_signed
 #define put_STR put_text
 
-#define MT_EVENT(NAME, name, class, tag, text)                                                   \
-	static void dump_##name(struct dump *d, const struct mt_ev_##name *e)                    \
+#define MT_EVENT(NAME, name, class, tag, text)                                                     \
+	static void dump_##name(struct dump *d, const struct mt_ev_##name *e)                      \
 	{
 #define MT_FIELD(type, name, text) put_##type(d, #name, e->name);
 #define MT_OPTIONAL(type, name, bit, text) put_##type(d, #name, e->name);
@@ -131,13 +132,14 @@ static void put_text(struct dump *d, const char *name, struct mt_str s)
 #undef put_S
 #undef put_STR
 
-/* ---- records --------------------------------------------------------------------------------------- */
+/* ---- records
+ * --------------------------------------------------------------------------------------- */
 
 static const char *record_name(unsigned int id)
 {
 	switch (id) {
-#define MT_EVENT(NAME, name, class, tag, text)                                                   \
-	case MT_EV_##NAME:                                                                       \
+#define MT_EVENT(NAME, name, class, tag, text)                                                     \
+	case MT_EV_##NAME:                                                                         \
 		return #name;
 #define MT_FIELD(type, name, text)
 #define MT_OPTIONAL(type, name, bit, text)
@@ -151,9 +153,9 @@ static const char *record_name(unsigned int id)
 static void put_fields(struct dump *d, const struct mt_record *r)
 {
 	switch (r->id) {
-#define MT_EVENT(NAME, name, class, tag, text)                                                   \
-	case MT_EV_##NAME:                                                                       \
-		dump_##name(d, &r->u.name);                                                      \
+#define MT_EVENT(NAME, name, class, tag, text)                                                     \
+	case MT_EV_##NAME:                                                                         \
+		dump_##name(d, &r->u.name);                                                        \
 		return;
 #include "memtrace/events.def"
 #undef MT_EVENT
@@ -182,9 +184,10 @@ static int dump_record(void *arg, const struct pipeline_record *r)
 		return 0;
 	if (d->json)
 		strbuf_addf(&d->text,
-			    "{\"record\": \"%s\", \"t\": %.9f, \"proc\": %" PRIu32 ", \"pid\": %" PRIu32
-			    ", \"stream\": %" PRIu32 ", \"chunk\": %" PRIu64,
-			    record_name(r->record->id), seconds, r->proc, r->pid, r->stream, r->chunk);
+			    "{\"record\": \"%s\", \"t\": %.9f, \"proc\": %" PRIu32
+			    ", \"pid\": %" PRIu32 ", \"stream\": %" PRIu32 ", \"chunk\": %" PRIu64,
+			    record_name(r->record->id), seconds, r->proc, r->pid, r->stream,
+			    r->chunk);
 	else
 		strbuf_addf(&d->text, "%14.9f  %" PRIu32 "/%" PRIu32 "  %-11s", seconds, r->pid,
 			    r->stream, record_name(r->record->id));
@@ -193,12 +196,29 @@ static int dump_record(void *arg, const struct pipeline_record *r)
 	return d->text.len >= WRITE_BYTES ? flush(d) : 0;
 }
 
+/* These need more of a trace than one record. */
+static void refuse_options(const struct cli_options *opt)
+{
+	const struct {
+		const char *name;
+		bool given;
+	} options[] = {
+		{ "role", opt->role },	     { "from", opt->from }, { "to", opt->to },
+		{ "fail-on", opt->fail_on }, { "top", opt->top },
+	};
+
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+		if (options[i].given)
+			die("dump with --%s is not built yet", options[i].name);
+}
+
 int cmd_dump(const struct command *self, const struct cli_options *opt)
 {
 	struct dump d = { .text = STRBUF_INIT, .json = opt->json, .pid = (uint32_t)opt->pid };
 	int status = STATUS_DONE;
 
 	(void)self;
+	refuse_options(opt);
 	output_init(&d.out, opt);
 	for (size_t i = 0; i < opt->argument_count && !d.out.failed; i++) {
 		char *problem = NULL;

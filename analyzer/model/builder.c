@@ -252,8 +252,8 @@ void builder_free(struct builder *b)
 	hashmap_release(&b->note_set);
 	hashmap_release(&b->module_set);
 	hashmap_release(&b->code_set);
-	hashmap_release(&b->native_set);
-	hashmap_release(&b->python_set);
+	index_release(&b->native_set);
+	index_release(&b->python_set);
 	arena_release(&b->arena);
 	/* What the model would have got: finish.c moves it there and leaves these empty. */
 	b->m->traces = b->traces.items;

@@ -94,34 +94,35 @@ static void release_lists(struct process *p)
 
 /* ---- sites ----------------------------------------------------------------------------------- */
 
-struct site_key {
-	uint32_t native, python, kind;
-};
-
 struct sites {
 	VEC(struct site) sites;
 	VEC(struct site_use) uses;
-	struct hashmap set;
+	struct index set;
 };
 
 static uint32_t site_intern(struct sites *all, const struct local_site *s)
 {
-	struct site_key key = { s->native, s->python, s->kind };
+	uint32_t key[3] = { s->native, s->python, s->kind };
+	uint64_t hash = hash_bytes(key, sizeof(key));
+	uint8_t kind = s->kind & MT_KIND_MASK;
+	bool backing = s->kind & MT_KIND_BACKING;
 	struct site *site;
-	uint64_t *slot;
-	bool is_new;
 
-	slot = hashmap_slot(&all->set, &key, sizeof(key), &is_new);
-	if (is_new) {
-		*slot = all->sites.count;
-		site = vec_push(&all->sites);
-		site->id = (uint32_t)*slot;
-		site->native = s->native;
-		site->python = s->python;
-		site->kind = s->kind & MT_KIND_MASK;
-		site->backing = s->kind & MT_KIND_BACKING;
+	index_each(&all->set, hash, i)
+	{
+		site = &all->sites.items[i];
+		if (site->native == s->native && site->python == s->python && site->kind == kind &&
+		    site->backing == backing)
+			return (uint32_t)i;
 	}
-	return (uint32_t)*slot;
+	index_add(&all->set, hash, (uint32_t)all->sites.count);
+	site = vec_push(&all->sites);
+	site->id = (uint32_t)all->sites.count - 1;
+	site->native = s->native;
+	site->python = s->python;
+	site->kind = kind;
+	site->backing = backing;
+	return site->id;
 }
 
 /* Index of the site in all->sites; NO_ID: it has nothing to show. */
@@ -152,13 +153,22 @@ static uint32_t add_use(struct sites *all, const struct proc *p, const struct lo
 	return u->site;
 }
 
-static int by_site_and_process(const void *a, const void *b)
+/* Puts uses of one site together, in order of process: that is the order they came in. */
+static void group_uses(struct sites *all)
 {
-	const struct site_use *x = a, *y = b;
+	uint32_t *place = xcalloc(all->sites.count + 1, sizeof(*place));
+	struct site_use *grouped = xcalloc(all->uses.count, sizeof(*grouped));
 
-	if (x->site != y->site)
-		return x->site < y->site ? -1 : 1;
-	return x->process < y->process ? -1 : x->process > y->process;
+	for (size_t i = 0; i < all->uses.count; i++)
+		place[all->uses.items[i].site + 1]++;
+	for (size_t i = 0; i < all->sites.count; i++)
+		place[i + 1] += place[i];
+	for (size_t i = 0; i < all->uses.count; i++)
+		grouped[place[all->uses.items[i].site]++] = all->uses.items[i];
+	free(place);
+	free(all->uses.items);
+	all->uses.items = grouped;
+	all->uses.room = all->uses.count;
 }
 
 static void merge_births(struct site_use *to, const struct site_use *u)
@@ -223,15 +233,41 @@ static void sum_sites(struct sites *all, const bool *superseded)
 	}
 }
 
+/* What sites are sorted by; they are too big to be moved about by qsort(). */
+struct site_rank {
+	uint64_t live_bytes, bytes_allocated;
+	uint32_t site; /* the order they were met in decides last */
+};
+
 static int by_live_bytes(const void *a, const void *b)
 {
-	const struct site *x = a, *y = b;
+	const struct site_rank *x = a, *y = b;
 
 	if (x->live_bytes != y->live_bytes)
 		return x->live_bytes > y->live_bytes ? -1 : 1;
 	if (x->bytes_allocated != y->bytes_allocated)
 		return x->bytes_allocated > y->bytes_allocated ? -1 : 1;
-	return x->first_use < y->first_use ? -1 : x->first_use > y->first_use;
+	return x->site < y->site ? -1 : x->site > y->site;
+}
+
+static void sort_sites(struct sites *all)
+{
+	size_t count = all->sites.count;
+	struct site_rank *ranks = xcalloc(count, sizeof(*ranks));
+	struct site *sorted = xcalloc(count, sizeof(*sorted));
+
+	for (size_t i = 0; i < count; i++) {
+		const struct site *s = &all->sites.items[i];
+
+		ranks[i] = (struct site_rank){ s->live_bytes, s->bytes_allocated, (uint32_t)i };
+	}
+	qsort(ranks, count, sizeof(*ranks), by_live_bytes);
+	for (size_t i = 0; i < count; i++)
+		sorted[i] = all->sites.items[ranks[i].site];
+	free(ranks);
+	free(all->sites.items);
+	all->sites.items = sorted;
+	all->sites.room = count;
 }
 
 struct worker_key {
@@ -312,14 +348,12 @@ static void build_sites(struct builder *b, const uint32_t *new_id)
 		vec_release(&p->sites);
 		vec_release(&p->births);
 	}
-	if (all.uses.count)
-		qsort(all.uses.items, all.uses.count, sizeof(*all.uses.items), by_site_and_process);
+	group_uses(&all);
 	merge_uses(&all);
 	sum_sites(&all, superseded);
-	if (all.sites.count)
-		qsort(all.sites.items, all.sites.count, sizeof(*all.sites.items), by_live_bytes);
+	sort_sites(&all);
 	number_sites(&all, b->m);
-	hashmap_release(&all.set);
+	index_release(&all.set);
 	free(superseded);
 	b->m->sites = all.sites.items;
 	b->m->site_count = all.sites.count;

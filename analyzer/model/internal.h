@@ -15,6 +15,7 @@
 #include "model/dict.h"
 #include "util/arena.h"
 #include "util/hashmap.h"
+#include "util/index.h"
 #include "util/vec.h"
 
 /* Sizes above can't be true: more than any address space. */
@@ -105,9 +106,9 @@ struct builder {
 	VEC(struct code) codes;
 	struct hashmap code_set;
 	VEC(struct native_node) native;
-	struct hashmap native_set;
+	struct index native_set;
 	VEC(struct python_node) python;
-	struct hashmap python_set;
+	struct index python_set;
 	uint64_t events;
 };
 

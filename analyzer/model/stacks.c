@@ -67,22 +67,21 @@ static void *find(struct builder *b, struct proc *p, uint64_t id, size_t table, 
 static uint32_t native_intern(struct builder *b, const struct native_node *n)
 {
 	struct native_node key;
-	uint64_t *slot;
-	bool is_new;
+	uint64_t hash;
 
-	if (!b->native.count)
-		(void)vec_push(&b->native); /* [0]: the empty stack */
-	memset(&key, 0, sizeof(key)); /* the key is its bytes, padding too */
+	memset(&key, 0, sizeof(key)); /* nodes are compared by their bytes, padding too */
 	key.parent = n->parent;
 	key.module = n->module;
 	key.offset = n->offset;
 	key.interrupted = n->interrupted;
-	slot = hashmap_slot(&b->native_set, &key, sizeof(key), &is_new);
-	if (is_new) {
-		*slot = b->native.count;
-		*vec_push(&b->native) = key;
-	}
-	return (uint32_t)*slot;
+	hash = hash_bytes(&key, sizeof(key));
+	index_each(&b->native_set, hash,
+		   i) if (!memcmp(&b->native.items[i], &key, sizeof(key))) return (uint32_t)i;
+	if (!b->native.count)
+		(void)vec_push(&b->native); /* [0]: the empty stack */
+	index_add(&b->native_set, hash, (uint32_t)b->native.count);
+	memcpy(vec_push(&b->native), &key, sizeof(key));
+	return (uint32_t)b->native.count - 1;
 }
 
 static void count_missing(struct builder *b, struct proc *p)
@@ -241,20 +240,19 @@ static uint32_t python_intern(struct builder *b, uint32_t parent, uint32_t code,
 			      bool entry)
 {
 	struct python_node key;
-	uint64_t *slot;
-	bool is_new;
+	uint64_t hash;
 
 	memset(&key, 0, sizeof(key));
 	key.parent = parent;
 	key.code = code;
 	key.offset = offset;
 	key.entry = entry;
-	slot = hashmap_slot(&b->python_set, &key, sizeof(key), &is_new);
-	if (is_new) {
-		*slot = b->python.count;
-		*vec_push(&b->python) = key;
-	}
-	return (uint32_t)*slot;
+	hash = hash_bytes(&key, sizeof(key));
+	index_each(&b->python_set, hash,
+		   i) if (!memcmp(&b->python.items[i], &key, sizeof(key))) return (uint32_t)i;
+	index_add(&b->python_set, hash, (uint32_t)b->python.count);
+	memcpy(vec_push(&b->python), &key, sizeof(key));
+	return (uint32_t)b->python.count - 1;
 }
 
 struct python_chain {

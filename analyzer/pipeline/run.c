@@ -22,6 +22,8 @@ const struct pipeline_count_row pipeline_count_rows[COUNTS] = {
 	[COUNT_RECORD_BYTES] = { "record_bytes", "bytes of records", false },
 	[COUNT_PROCESSES] = { "processes", "processes", false },
 	[COUNT_STREAMS] = { "streams", "streams (threads)", false },
+	[COUNT_SILENT_PROCESSES] = { "silent_processes",
+				     "processes that ended before their first record", false },
 	[COUNT_HEADER_DAMAGE] = { "header_damage", "values in the file header that can't be true",
 				  true },
 	[COUNT_MISSING_BYTES] = { "missing_bytes", "bytes that were written but the file lacks",
@@ -35,7 +37,6 @@ const struct pipeline_count_row pipeline_count_rows[COUNTS] = {
 	[COUNT_MISSING_CHUNKS] = { "missing_chunks", "chunks missing from their stream", true },
 	[COUNT_DUPLICATE_CHUNKS] = { "duplicate_chunks", "chunks that are there twice", true },
 	[COUNT_LOST_EVENTS] = { "lost_events", "events the program could not record", true },
-	[COUNT_LOST_PROCESSES] = { "lost_processes", "processes without any record", true },
 	[COUNT_BAD_VALUES] = { "bad_values", "records with values that can't be true", true },
 	[COUNT_MISSING_ENTRIES] = { "missing_entries", "stacks with frames that are missing",
 				    true },
@@ -210,7 +211,7 @@ static void fill_check(struct pipeline_check *check, struct trace *t)
 	check->counts[COUNT_MISSING_CHUNKS] = p->missing_chunks;
 	check->counts[COUNT_DUPLICATE_CHUNKS] = p->duplicate_chunks;
 	check->counts[COUNT_LOST_EVENTS] = p->lost_events;
-	check->counts[COUNT_LOST_PROCESSES] = p->lost_processes;
+	check->counts[COUNT_SILENT_PROCESSES] = p->lost_processes;
 	check->counts[COUNT_UNKNOWN_RECORDS] = p->unknown_records;
 	check->counts[COUNT_WRITER_ERROR] = trace_header(t)->error;
 }

@@ -1,6 +1,6 @@
 /*
- * The document as JSON, by cJSON. Integers go in as their digits: cJSON's numbers are doubles, which
- * are exact only up to 2^53.
+ * The document as JSON, by cJSON. Integers go in as their digits: cJSON's numbers are doubles,
+ * which are exact only up to 2^53.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -15,7 +15,7 @@ static cJSON *convert(const struct rvalue *v);
 
 static void add_children(cJSON *to, const struct rvalue *v)
 {
-	r_for_each(child, v) {
+	r_for_each (child, v) {
 		cJSON *item = convert(child);
 
 		if (v->kind == R_OBJECT)
@@ -60,22 +60,40 @@ static cJSON *convert(const struct rvalue *v)
 	return item;
 }
 
-/* Member by member: the whole text of a large report need not be in memory beside its tree. */
+static void put(const struct rvalue *v, FILE *out)
+{
+	cJSON *item = convert(v);
+	char *text = cJSON_PrintUnformatted(item);
+
+	cJSON_Delete(item);
+	if (!text)
+		die_status(1, "not enough memory for the JSON report");
+	fputs(text, out);
+	cJSON_free(text);
+}
+
+/* A list of objects, one a line: its tree and text are never in memory at once. */
+static void put_lines(const struct rvalue *list, FILE *out)
+{
+	fputc('[', out);
+	r_for_each (item, list) {
+		fputs(item == list->first ? "\n" : ",\n", out);
+		put(item, out);
+	}
+	fputs(list->count ? "\n]" : "]", out);
+}
+
 void render_json(const struct rvalue *root, const struct render_options *opt, FILE *out)
 {
-	const char *separator = "{";
-
 	(void)opt;
-	r_for_each(member, root) {
-		cJSON *item = convert(member);
-		char *text = cJSON_PrintUnformatted(item);
-
-		cJSON_Delete(item);
-		if (!text)
-			die_status(1, "not enough memory for the JSON report");
-		fprintf(out, "%s\n\"%s\":%s", separator, member->key, text);
-		cJSON_free(text);
-		separator = ",";
+	fputc('{', out);
+	r_for_each (member, root) {
+		/* Keys are the report's own: plain names. */
+		fprintf(out, "%s\n\"%s\":", member == root->first ? "" : ",", member->key);
+		if (member->kind == R_ARRAY)
+			put_lines(member, out);
+		else
+			put(member, out);
 	}
-	fputs(root->count ? "\n}\n" : "{}\n", out);
+	fputs("\n}\n", out);
 }

@@ -10,14 +10,12 @@
 #include <string.h>
 
 #include "util/alloc.h"
-#include "util/vec.h"
 
 #define DEFAULT_COLUMNS 100
 #define MIN_COLUMNS 40
-#define INDENT 2
 
 static const char *const styles[] = {
-	[STYLE_NONE] = "",	    [STYLE_HEAD] = "\033[1m", [STYLE_BAD] = "\033[1;31m",
+	[STYLE_NONE] = "",	   [STYLE_HEAD] = "\033[1m", [STYLE_BAD] = "\033[1;31m",
 	[STYLE_WARN] = "\033[33m", [STYLE_DIM] = "\033[2m",
 };
 
@@ -50,7 +48,7 @@ static void put_safe(struct text *t, const char *s, size_t len)
 	}
 }
 
-static void put_styled(struct text *t, enum text_style style, const char *s, size_t len)
+void text_put(struct text *t, enum text_style style, const char *s, size_t len)
 {
 	if (t->color && style != STYLE_NONE)
 		fputs(styles[style], t->out);
@@ -61,7 +59,7 @@ static void put_styled(struct text *t, enum text_style style, const char *s, siz
 
 void text_line(struct text *t, enum text_style style, const char *s)
 {
-	put_styled(t, style, s, strlen(s));
+	text_put(t, style, s, strlen(s));
 	fputc('\n', t->out);
 }
 
@@ -85,6 +83,12 @@ int text_width(const char *s)
 	return width_of(s, strlen(s));
 }
 
+/* A number and its unit stay together. */
+static bool is_unit(const char *word)
+{
+	return *word && !strncmp(word + 1, "iB", 2);
+}
+
 void text_wrap(struct text *t, enum text_style style, int indent, const char *s)
 {
 	int room = t->columns - indent;
@@ -95,13 +99,15 @@ void text_wrap(struct text *t, enum text_style style, int indent, const char *s)
 		while (s[next]) { /* word by word, as long as they fit */
 			size_t word = next + strcspn(s + next, " ");
 
+			if (s[word] && is_unit(s + word + 1))
+				word += 1 + strcspn(s + word + 1, " ");
 			if (end && width_of(s, word) > room)
 				break;
 			end = word;
 			next = word + strspn(s + word, " ");
 		}
 		fprintf(t->out, "%*s", indent, "");
-		put_styled(t, style, s, end);
+		text_put(t, style, s, end);
 		fputc('\n', t->out);
 		s += next;
 	}
@@ -144,87 +150,8 @@ void text_count(struct strbuf *sb, const struct rvalue *v)
 	}
 }
 
-/* ---- tables ---------------------------------------------------------------------------------------- */
-
-void table_column(struct table *tab, const char *head)
-{
-	tab->right[tab->columns] = *head == '>';
-	tab->heads[tab->columns++] = *head == '>' ? head + 1 : head;
-}
-
-void table_row(struct table *tab, const char *const *cells)
-{
-	size_t at = tab->rows * (size_t)tab->columns;
-
-	tab->cells = vec_room(tab->cells, &tab->room, at + (size_t)tab->columns,
-			      sizeof(*tab->cells));
-	for (int i = 0; i < tab->columns; i++)
-		tab->cells[at + (size_t)i] = xstrdup(cells[i]);
-	tab->rows++;
-}
-
-/* Bytes of s that take at most `width` columns. */
-static size_t bytes_within(const char *s, int width)
-{
-	size_t i = 0;
-
-	for (int n = 0; s[i]; i++) {
-		n += ((unsigned char)s[i] & 0xc0) != 0x80;
-		if (n > width)
-			break;
-	}
-	return i;
-}
-
-static void put_cell(struct text *t, enum text_style style, const char *s, int width, bool right,
-		     bool last)
-{
-	int pad = width - text_width(s);
-
-	if (right && pad > 0)
-		fprintf(t->out, "%*s", pad, "");
-	if (pad < 0 && width > 3) {
-		put_styled(t, style, s, bytes_within(s, width - 3));
-		fputs("...", t->out);
-	} else {
-		put_styled(t, style, s, strlen(s));
-	}
-	if (!right && pad > 0 && !last)
-		fprintf(t->out, "%*s", pad, "");
-	fputs(last ? "\n" : "  ", t->out);
-}
-
-void table_end(struct table *tab, struct text *t)
-{
-	int widths[TABLE_COLUMNS], taken = INDENT;
-
-	for (int i = 0; i < tab->columns; i++) {
-		widths[i] = text_width(tab->heads[i]);
-		for (size_t r = 0; r < tab->rows; r++) {
-			int w = text_width(tab->cells[r * (size_t)tab->columns + (size_t)i]);
-
-			widths[i] = w > widths[i] ? w : widths[i];
-		}
-		if (i + 1 < tab->columns)
-			taken += widths[i] + 2;
-	}
-	if (widths[tab->columns - 1] > t->columns - taken)
-		widths[tab->columns - 1] = t->columns - taken > 12 ? t->columns - taken : 12;
-	for (size_t r = 0; r <= tab->rows; r++) {
-		fprintf(t->out, "%*s", INDENT, "");
-		for (int i = 0; i < tab->columns; i++)
-			put_cell(t, r ? STYLE_NONE : STYLE_DIM,
-				 r ? tab->cells[(r - 1) * (size_t)tab->columns + (size_t)i] :
-				     tab->heads[i],
-				 widths[i], tab->right[i], i + 1 == tab->columns);
-	}
-	for (size_t i = 0; i < tab->rows * (size_t)tab->columns; i++)
-		free(tab->cells[i]);
-	free(tab->cells);
-	memset(tab, 0, sizeof(*tab));
-}
-
-/* ---- curves ---------------------------------------------------------------------------------------- */
+/* ---- curves
+ * ---------------------------------------------------------------------------------------- */
 
 static const char *const bars_utf8[] = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" };
 static const char *const bars_ascii[] = { "_", ".", ":", "-", "=", "+", "*", "#" };
@@ -244,7 +171,7 @@ void text_spark(struct strbuf *sb, const struct text *t, const struct rvalue *va
 	size_t n = values->count, i = 0, w = width > 0 ? (size_t)width : 1;
 	int64_t *v = xcalloc(n, sizeof(*v)), top;
 
-	r_for_each(value, values)
+	r_for_each (value, values)
 		v[i++] = value->kind == R_INT ? value->u.integer : -1;
 	top = highest(v, 0, n);
 	if (w > n)

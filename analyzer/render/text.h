@@ -7,6 +7,7 @@
 #ifndef MEMTRACE_ANALYZER_TEXT_H
 #define MEMTRACE_ANALYZER_TEXT_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "render/render.h"
@@ -22,6 +23,8 @@ struct text {
 
 void text_init(struct text *t, const struct render_options *opt, FILE *out);
 
+/* The first len bytes of s. */
+void text_put(struct text *t, enum text_style style, const char *s, size_t len);
 /* A line; s may be longer than the terminal. */
 void text_line(struct text *t, enum text_style style, const char *s);
 void text_head(struct text *t, const char *title); /* with an empty line above */
@@ -39,19 +42,25 @@ int text_width(const char *s); /* columns it takes */
 
 /* Rows are collected and printed by table_end(), when the widths are known. */
 struct table {
-	const char *heads[TABLE_COLUMNS];
-	bool right[TABLE_COLUMNS]; /* aligned to the right */
+	struct {
+		const char *head;
+		bool right; /* aligned to the right */
+		int drop; /* on a narrow terminal the highest is left out first; 0: never */
+	} column[TABLE_COLUMNS];
 	int columns;
 	char **cells;
 	size_t rows, room;
 };
 
 /* Adds a column; a head that begins with '>' is aligned to the right. */
-void table_column(struct table *tab, const char *head);
+void table_column(struct table *tab, const char *head, int drop);
 /* Adds a row of as many texts as there are columns; they are copied. */
 void table_row(struct table *tab, const char *const *cells);
-/* Prints it, the last column cut to what fits, and frees it. */
-void table_end(struct table *tab, struct text *t);
+/*
+ * Prints it and frees it. Where it is too wide, columns are left out, then the last one is cut.
+ * after(arg, row) is called behind each row; NULL: nothing.
+ */
+void table_end(struct table *tab, struct text *t, void (*after)(void *arg, size_t row), void *arg);
 
 /* A curve of `width` characters of an array of numbers and nulls, from 0 to its maximum. */
 void text_spark(struct strbuf *sb, const struct text *t, const struct rvalue *values, int width);

@@ -154,7 +154,7 @@ const struct rvalue *r_get(const struct rvalue *object, const char *key)
 {
 	if (!object || object->kind != R_OBJECT)
 		return NULL;
-	r_for_each(v, object)
+	r_for_each (v, object)
 		if (!strcmp(v->key, key))
 			return v;
 	return NULL;

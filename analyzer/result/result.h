@@ -65,8 +65,8 @@ bool r_get_bool(const struct rvalue *object, const char *key);
 const char *r_get_string(const struct rvalue *object, const char *key); /* NULL if absent */
 bool r_has(const struct rvalue *object, const char *key); /* there and not null */
 
-#define r_for_each(child, parent)                                                                \
-	for (const struct rvalue *child = (parent) ? (parent)->first : NULL; child;              \
+#define r_for_each(child, parent)                                                                  \
+	for (const struct rvalue *child = (parent) ? (parent)->first : NULL; child;                \
 	     child = child->next)
 
 #ifdef __cplusplus

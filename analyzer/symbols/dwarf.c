@@ -35,7 +35,8 @@ struct dwarf_index {
 	range_list ranges;
 };
 
-/* ---- ranges -------------------------------------------------------------------------------------- */
+/* ---- ranges
+ * -------------------------------------------------------------------------------------- */
 
 static int by_low(const void *a, const void *b)
 {
@@ -79,7 +80,8 @@ static const struct range *find_range(const range_list *list, uint64_t address)
 	return &list->items[low - 1];
 }
 
-/* ---- units and their functions -------------------------------------------------------------------- */
+/* ---- units and their functions
+ * -------------------------------------------------------------------- */
 
 struct dwarf_index *dwarf_index_new(Dwarf *dw)
 {
@@ -95,7 +97,8 @@ struct dwarf_index *dwarf_index_new(Dwarf *dw)
 			continue;
 		u = vec_push(&d->units);
 		u->lines = die;
-		u->tree = type == DW_UT_skeleton && dwarf_tag(&split) != DW_TAG_invalid ? split : die;
+		u->tree = type == DW_UT_skeleton && dwarf_tag(&split) != DW_TAG_invalid ? split
+											: die;
 		add_ranges(&d->ranges, &die, d->units.count - 1);
 	}
 	sort_ranges(&d->ranges);
@@ -143,19 +146,20 @@ static void add_functions(struct unit *u, Dwarf_Die *parent, int depth)
 	} while (dwarf_siblingof(&die, &die) == 0);
 }
 
-/* ---- one address ----------------------------------------------------------------------------------- */
+/* ---- one address
+ * ----------------------------------------------------------------------------------- */
 
-static const char *name_of(Dwarf_Die *die)
+static void name_of(Dwarf_Die *die, struct dwarf_frame *f)
 {
 	Dwarf_Attribute attr;
-	const char *name = NULL;
 
 	if (dwarf_attr_integrate(die, DW_AT_linkage_name, &attr) ||
 	    dwarf_attr_integrate(die, DW_AT_MIPS_linkage_name, &attr))
-		name = dwarf_formstring(&attr);
-	if (!name && dwarf_attr_integrate(die, DW_AT_name, &attr))
-		name = dwarf_formstring(&attr);
-	return name;
+		f->name = dwarf_formstring(&attr);
+	if (!f->name && dwarf_attr_integrate(die, DW_AT_name, &attr)) {
+		f->name = dwarf_formstring(&attr);
+		f->is_plain = true;
+	}
 }
 
 static uint32_t number_of(Dwarf_Die *die, unsigned int attribute)
@@ -235,6 +239,13 @@ static struct unit *unit_at(struct dwarf_index *d, uint64_t address)
 	return u;
 }
 
+static const char *directory_of(struct unit *u)
+{
+	Dwarf_Attribute attr;
+
+	return dwarf_formstring(dwarf_attr(&u->lines, DW_AT_comp_dir, &attr));
+}
+
 size_t dwarf_find(struct dwarf_index *d, uint64_t address, struct dwarf_frame frames[DWARF_DEPTH])
 {
 	struct unit *u = unit_at(d, address);
@@ -250,12 +261,12 @@ size_t dwarf_find(struct dwarf_index *d, uint64_t address, struct dwarf_frame fr
 			n++;
 	}
 	for (size_t i = 0; i < n || !i; i++)
-		frames[i] = (struct dwarf_frame){ NULL, NULL, 0 };
+		frames[i] = (struct dwarf_frame){ .dir = directory_of(u) };
 	line_of(u, address, &frames[0]);
 	for (size_t i = 0; i < n; i++) {
 		Dwarf_Die *die = &scopes[n - 1 - i];
 
-		frames[i].name = name_of(die);
+		name_of(die, &frames[i]);
 		if (i + 1 < n)
 			call_site(u, die, &frames[i + 1]);
 	}

@@ -6,6 +6,7 @@
 #ifndef MEMTRACE_ANALYZER_DWARF_H
 #define MEMTRACE_ANALYZER_DWARF_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,7 +20,9 @@ extern "C" {
 
 struct dwarf_frame {
 	const char *name; /* linkage name where there is one, else the plain one; NULL unknown */
+	bool is_plain; /* the name has neither scope nor parameters */
 	const char *file; /* NULL unknown */
+	const char *dir; /* what a relative file is relative to; NULL unknown */
 	uint32_t line; /* 0 unknown */
 };
 

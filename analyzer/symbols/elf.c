@@ -168,7 +168,8 @@ static int by_start(const void *a, const void *b)
 
 	if (x->start != y->start)
 		return x->start < y->start ? -1 : 1;
-	/* Of several names for one function the last is taken: global, then larger, then by name. */
+	/* Of several names for one function the last is taken: global, then larger, then by name.
+	 */
 	if (x->global != y->global)
 		return (int)x->global - (int)y->global;
 	if (x->size != y->size)
@@ -184,8 +185,8 @@ static void read_symbols(struct elf_file *f)
 	for (int i = 1; i < count; i++) {
 		GElf_Sym sym;
 		GElf_Addr address;
-		const char *name =
-			dwfl_module_getsym_info(f->module, i, &sym, &address, NULL, NULL, NULL);
+		const char *name = dwfl_module_getsym_info(f->module, i, &sym, &address, NULL, NULL,
+							   NULL);
 		unsigned int type = GELF_ST_TYPE(sym.st_info);
 		struct symbol *s;
 

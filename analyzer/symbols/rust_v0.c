@@ -32,7 +32,8 @@ static void put_path(struct rust *r, bool in_value);
 static void put_type(struct rust *r);
 static void put_const(struct rust *r);
 
-/* ---- reading -------------------------------------------------------------------------------------- */
+/* ---- reading
+ * -------------------------------------------------------------------------------------- */
 
 static char peek(const struct rust *r)
 {
@@ -78,29 +79,23 @@ static bool enter(struct rust *r)
 /* Digits, small and capital letters, ended by '_': "_" is 0, "0_" is 1. */
 static uint64_t base62(struct rust *r)
 {
+	static const char digits[] =
+		"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 	uint64_t v = 0;
 
 	if (eat(r, '_'))
 		return 0;
 	while (!r->bad) {
 		char c = next(r);
-		unsigned int digit;
+		const char *digit;
 
 		if (c == '_')
 			break;
-		if (isdigit((unsigned char)c))
-			digit = (unsigned int)(c - '0');
-		else if (islower((unsigned char)c))
-			digit = (unsigned int)(c - 'a') + 10;
-		else if (isupper((unsigned char)c))
-			digit = (unsigned int)(c - 'A') + 36;
-		else
-			digit = 62;
-		if (digit == 62 || v > UINT64_MAX / 64) {
+		digit = strchr(digits, c);
+		if (!c || !digit || v > UINT64_MAX / 62 - 1)
 			r->bad = true;
-			break;
-		}
-		v = v * 62 + digit;
+		else
+			v = v * 62 + (uint64_t)(digit - digits);
 	}
 	return v + 1;
 }
@@ -160,27 +155,28 @@ static void put_ident(struct rust *r, const struct ident *id)
 }
 
 /* Runs put_what at an earlier place of the text. Only backwards, so it comes to an end. */
-#define BACK_REFERENCE(r, put_what)                                                              \
-	do {                                                                                     \
-		size_t self = (r)->at - 1, target = (size_t)base62(r), resume = (r)->at;         \
-                                                                                                 \
-		if (target >= self)                                                              \
-			(r)->bad = true;                                                         \
-		if (!(r)->bad && !(r)->silent) {                                                 \
-			(r)->at = target;                                                        \
-			put_what;                                                                \
-			(r)->at = resume;                                                        \
-		}                                                                                \
+#define BACK_REFERENCE(r, put_what)                                                                \
+	do {                                                                                       \
+		size_t self = (r)->at - 1, target = (size_t)base62(r), resume = (r)->at;           \
+                                                                                                   \
+		if (target >= self)                                                                \
+			(r)->bad = true;                                                           \
+		if (!(r)->bad && !(r)->silent) {                                                   \
+			(r)->at = target;                                                          \
+			put_what;                                                                  \
+			(r)->at = resume;                                                          \
+		}                                                                                  \
 	} while (0)
 
-/* ---- types ---------------------------------------------------------------------------------------- */
+/* ---- types
+ * ---------------------------------------------------------------------------------------- */
 
 static const char *const basic_types[26] = {
-	['a' - 'a'] = "i8",   ['b' - 'a'] = "bool", ['c' - 'a'] = "char", ['d' - 'a'] = "f64",
-	['e' - 'a'] = "str",  ['f' - 'a'] = "f32",  ['h' - 'a'] = "u8",	  ['i' - 'a'] = "isize",
-	['j' - 'a'] = "usize", ['l' - 'a'] = "i32", ['m' - 'a'] = "u32",  ['n' - 'a'] = "i128",
-	['o' - 'a'] = "u128", ['p' - 'a'] = "_",    ['s' - 'a'] = "i16",  ['t' - 'a'] = "u16",
-	['u' - 'a'] = "()",   ['v' - 'a'] = "...",  ['x' - 'a'] = "i64",  ['y' - 'a'] = "u64",
+	['a' - 'a'] = "i8",    ['b' - 'a'] = "bool", ['c' - 'a'] = "char", ['d' - 'a'] = "f64",
+	['e' - 'a'] = "str",   ['f' - 'a'] = "f32",  ['h' - 'a'] = "u8",   ['i' - 'a'] = "isize",
+	['j' - 'a'] = "usize", ['l' - 'a'] = "i32",  ['m' - 'a'] = "u32",  ['n' - 'a'] = "i128",
+	['o' - 'a'] = "u128",  ['p' - 'a'] = "_",    ['s' - 'a'] = "i16",  ['t' - 'a'] = "u16",
+	['u' - 'a'] = "()",    ['v' - 'a'] = "...",  ['x' - 'a'] = "i64",  ['y' - 'a'] = "u64",
 	['z' - 'a'] = "!",
 };
 
@@ -191,13 +187,13 @@ static void skip_lifetime(struct rust *r)
 }
 
 /* Items until 'E'; the number of them. */
-static size_t put_list(struct rust *r, void (*put_item)(struct rust *r))
+static size_t put_list(struct rust *r, void (*put_item)(struct rust *r), const char *separator)
 {
 	size_t n = 0;
 
 	while (!r->bad && !eat(r, 'E')) {
 		if (n++)
-			puts_to(r, ", ");
+			puts_to(r, separator);
 		put_item(r);
 	}
 	return n;
@@ -220,7 +216,7 @@ static void put_function_type(struct rust *r)
 		puts_to(r, "\" ");
 	}
 	puts_to(r, "fn(");
-	put_list(r, put_type);
+	put_list(r, put_type, ", ");
 	puts_to(r, ")");
 	if (eat(r, 'u')) /* returns () */
 		return;
@@ -248,21 +244,13 @@ static void put_dyn_trait(struct rust *r)
 
 static void put_dyn(struct rust *r)
 {
-	size_t n = 0;
-
 	puts_to(r, "dyn ");
 	tagged62(r, 'G');
-	while (!r->bad && !eat(r, 'E')) {
-		if (n++)
-			puts_to(r, " + ");
-		put_dyn_trait(r);
-	}
-	if (peek(r) != 'L')
-		r->bad = true;
+	put_list(r, put_dyn_trait, " + ");
 	skip_lifetime(r);
 }
 
-static void put_wrapped(struct rust *r, const char *before)
+static void put_after(struct rust *r, const char *before)
 {
 	puts_to(r, before);
 	put_type(r);
@@ -272,34 +260,34 @@ static void put_compound(struct rust *r, char tag)
 {
 	switch (tag) {
 	case 'A':
-		put_wrapped(r, "[");
+		put_after(r, "[");
 		puts_to(r, "; ");
 		put_const(r);
 		puts_to(r, "]");
 		break;
 	case 'S':
-		put_wrapped(r, "[");
+		put_after(r, "[");
 		puts_to(r, "]");
 		break;
 	case 'T':
 		puts_to(r, "(");
-		if (put_list(r, put_type) == 1)
+		if (put_list(r, put_type, ", ") == 1)
 			puts_to(r, ",");
 		puts_to(r, ")");
 		break;
 	case 'R':
 		skip_lifetime(r);
-		put_wrapped(r, "&");
+		put_after(r, "&");
 		break;
 	case 'Q':
 		skip_lifetime(r);
-		put_wrapped(r, "&mut ");
+		put_after(r, "&mut ");
 		break;
 	case 'P':
-		put_wrapped(r, "*const ");
+		put_after(r, "*const ");
 		break;
 	case 'O':
-		put_wrapped(r, "*mut ");
+		put_after(r, "*mut ");
 		break;
 	case 'F':
 		put_function_type(r);
@@ -332,7 +320,8 @@ static void put_type(struct rust *r)
 	r->depth--;
 }
 
-/* ---- constants ------------------------------------------------------------------------------------ */
+/* ---- constants
+ * ------------------------------------------------------------------------------------ */
 
 /* Hexadecimal digits up to '_'. */
 static void put_number(struct rust *r, char type)
@@ -379,7 +368,8 @@ static void put_const(struct rust *r)
 	r->depth--;
 }
 
-/* ---- paths ---------------------------------------------------------------------------------------- */
+/* ---- paths
+ * ---------------------------------------------------------------------------------------- */
 
 static void put_generic_arg(struct rust *r)
 {
@@ -449,7 +439,7 @@ static void put_generics(struct rust *r, bool in_value)
 {
 	put_path(r, in_value);
 	puts_to(r, in_value ? "::<" : "<");
-	put_list(r, put_generic_arg);
+	put_list(r, put_generic_arg, ", ");
 	puts_to(r, ">");
 }
 

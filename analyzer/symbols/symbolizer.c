@@ -73,7 +73,8 @@ const char *symbolizer_note(const struct symbolizer *s, size_t index)
 	return index < s->notes.count ? s->notes.items[index] : NULL;
 }
 
-/* ---- modules --------------------------------------------------------------------------------------- */
+/* ---- modules
+ * --------------------------------------------------------------------------------------- */
 
 static void open_module(struct symbolizer *s, struct opened *o, const struct symbol_module *m)
 {
@@ -87,14 +88,18 @@ static void open_module(struct symbolizer *s, struct opened *o, const struct sym
 		return;
 	case ELF_OTHER:
 		*vec_push(&s->notes) = arena_printf(
-			&s->arena, "%s has another build-id than when it was traced: its frames are "
-			"shown by offset", m->path);
+			&s->arena,
+			"%s has another build-id than when it was traced: its frames are "
+			"shown by offset",
+			m->path);
 		return;
 	case ELF_MISSING:
 		if (*m->path == '/')
-			*vec_push(&s->notes) = arena_printf(
-				&s->arena, "%s is not here: its frames are shown by offset (see "
-				"--sysroot)", m->path);
+			*vec_push(&s->notes) =
+				arena_printf(&s->arena,
+					     "%s is not here: its frames are shown by offset (see "
+					     "--sysroot)",
+					     m->path);
 		return;
 	}
 }
@@ -125,7 +130,8 @@ static struct opened *find_module(struct symbolizer *s, const struct symbol_modu
 	return &s->modules.items[*slot];
 }
 
-/* ---- frames ---------------------------------------------------------------------------------------- */
+/* ---- frames
+ * ---------------------------------------------------------------------------------------- */
 
 /* The readable form of a symbol; each is demangled once. */
 static const char *readable(struct symbolizer *s, const char *name)
@@ -143,6 +149,18 @@ static const char *readable(struct symbolizer *s, const char *name)
 	return s->names.items[*slot];
 }
 
+static bool is_mangled(const char *name)
+{
+	return name[0] == '_' && (name[1] == 'Z' || name[1] == 'R');
+}
+
+static const char *absolute(struct symbolizer *s, const struct dwarf_frame *f)
+{
+	if (!f->file || *f->file == '/' || !f->dir)
+		return f->file;
+	return arena_printf(&s->arena, "%s/%s", f->dir, f->file);
+}
+
 static size_t look_up(struct symbolizer *s, struct opened *o, uint64_t pc,
 		      struct symbol_frame frames[DWARF_DEPTH])
 {
@@ -156,16 +174,19 @@ static size_t look_up(struct symbolizer *s, struct opened *o, uint64_t pc,
 	if (o->dwarf)
 		n = dwarf_find(o->dwarf, pc - o->dwarf_bias, found);
 	if (!n && symbol) {
-		found[0] = (struct dwarf_frame){ NULL, NULL, 0 };
+		found[0] = (struct dwarf_frame){ .name = NULL };
 		n = 1;
 	}
 	for (size_t i = 0; i < n; i++) {
 		bool outermost = i + 1 == n;
-		const char *name = found[i].name ? found[i].name : outermost ? symbol : NULL;
+		const char *name = found[i].name;
 
+		/* C++'s local functions have their full name in the symbol table alone. */
+		if (outermost && symbol && (!name || (found[i].is_plain && is_mangled(symbol))))
+			name = symbol;
 		frames[i] = (struct symbol_frame){ .function = name ? readable(s, name) : NULL,
 						   .raw = outermost && symbol ? symbol : name,
-						   .file = found[i].file,
+						   .file = absolute(s, &found[i]),
 						   .line = found[i].line,
 						   .module = o->path,
 						   .inlined = !outermost };
@@ -196,9 +217,9 @@ struct symbol_frames symbolizer_native(struct symbolizer *s, const struct symbol
 	}
 	for (size_t i = 0; i < n; i++)
 		if (!frames[i].function)
-			frames[i].function =
-				arena_printf(&s->arena, "%s+0x%" PRIx64,
-					     *o->base ? o->base : "[unknown module]", address);
+			frames[i].function = arena_printf(&s->arena, "%s+0x%" PRIx64,
+							  *o->base ? o->base : "[unknown module]",
+							  address);
 	kept = arena_alloc(&s->arena, n * sizeof(*kept));
 	memcpy(kept, frames, n * sizeof(*kept));
 	*vec_push(&s->results) = (struct symbol_frames){ kept, n };

@@ -105,7 +105,7 @@ static void cursor_look_behind(struct cursor *c)
 	if (p == c->slack || !*p)
 		return;
 	p = mt_get_record(p, c->slack, &c->codec, &ignored);
-	if (p && p < c->slack && *p)
+	if (p && p < c->slack && *p && !trace_chunk_grew(c->trace, c->chunk))
 		trace_damage(c->trace)->uncounted_chunks++;
 }
 

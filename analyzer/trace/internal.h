@@ -9,6 +9,10 @@
 #include "trace/reader.h"
 #include "util/vec.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define WINDOW_BYTES (256u * 1024)
 
 struct trace {
@@ -32,7 +36,17 @@ struct trace {
  */
 const uint8_t *trace_at(struct trace *t, uint64_t offset, size_t len);
 
+/*
+ * A file that is being written grows: makes bytes up to `wanted` part of what is seen, as far as
+ * they are there by now. Nothing else does, so a fast writer can't keep the reader busy for ever.
+ */
+void trace_follow(struct trace *t, uint64_t wanted);
+
 /* Fills chunks, streams, processes and the problems that can be seen without decoding. */
 void trace_index(struct trace *t);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

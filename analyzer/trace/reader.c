@@ -62,6 +62,20 @@ const uint8_t *trace_at(struct trace *t, uint64_t offset, size_t len)
 	return t->window + (offset - t->window_at);
 }
 
+void trace_follow(struct trace *t, uint64_t wanted)
+{
+	struct stat st;
+
+	if (t->fd < 0 || wanted <= t->size || fstat(t->fd, &st) < 0)
+		return;
+	if ((uint64_t)st.st_size < wanted)
+		wanted = (uint64_t)st.st_size;
+	if (wanted > t->size) {
+		t->size = wanted;
+		t->window_len = 0;
+	}
+}
+
 const uint8_t *trace_payload(struct trace *t, const struct trace_chunk *chunk, uint8_t **buf,
 			     size_t *room, uint32_t *used, uint32_t *slack)
 {
@@ -157,6 +171,15 @@ static int header_read(struct trace *t, char **error)
 			    t->path, (unsigned long long)t->size, MT_HEADER_BYTES);
 	header_repair(t);
 	return 0;
+}
+
+bool trace_chunk_grew(struct trace *t, const struct trace_chunk *chunk)
+{
+	struct mt_chunk now;
+
+	return t->fd >= 0 &&
+	       read_at(t, chunk->offset, (uint8_t *)&now, sizeof(now)) == sizeof(now) &&
+	       now.used > chunk->used;
 }
 
 static struct trace *trace_new(const char *path)

@@ -57,7 +57,7 @@ struct trace_problems {
 	uint64_t missing_chunks; /* gaps in a stream's sequence */
 	uint64_t duplicate_chunks; /* second of the same number: not read */
 	uint64_t lost_events; /* dropped by the writer, by its own count */
-	uint64_t lost_processes; /* have a number but not one chunk */
+	uint64_t lost_processes; /* have a number and no chunk: new, or killed at their start */
 	uint64_t unknown_records; /* of a later format version: skipped */
 	uint64_t records, record_bytes; /* decoded so far: no problem, but counted here */
 };
@@ -88,6 +88,9 @@ const struct trace_process *trace_find(const struct trace *t, uint32_t proc);
  */
 const uint8_t *trace_payload(struct trace *t, const struct trace_chunk *chunk, uint8_t **buf,
 			     size_t *room, uint32_t *used, uint32_t *slack);
+
+/* Has its writer added records since the trace was opened? They are not read. */
+bool trace_chunk_grew(struct trace *t, const struct trace_chunk *chunk);
 
 #ifdef __cplusplus
 }

@@ -75,6 +75,7 @@ static uint64_t chunk_add(struct trace *t, uint64_t offset, struct mt_chunk *chu
 	uint64_t end = chunk_end(t, offset, chunk, &odd), room;
 	struct trace_chunk *c;
 
+	trace_follow(t, end);
 	if (odd && !t->data) {
 		/* Or its writer gave the tail back and another one claimed it, just now. */
 		t->window_len = 0;
@@ -188,6 +189,8 @@ static void compare_with_header(struct trace *t, uint64_t last_end)
 	claimed_end = next < UINT64_MAX / UNIT / 2 ? MT_HEADER_BYTES + next * UNIT : UINT64_MAX;
 	if (claimed_end < last_end)
 		t->problems.header_damage++;
+	if (t->header.next < UINT64_MAX / UNIT / 2)
+		trace_follow(t, MT_HEADER_BYTES + t->header.next * UNIT);
 	if (t->header.next < UINT64_MAX / UNIT / 2 &&
 	    MT_HEADER_BYTES + t->header.next * UNIT > t->size)
 		t->problems.missing_bytes += MT_HEADER_BYTES + t->header.next * UNIT - t->size;
@@ -211,6 +214,10 @@ void trace_index(struct trace *t)
 {
 	uint64_t at = MT_HEADER_BYTES, last_end = at;
 	struct mt_chunk chunk;
+
+	/* Space is made before it is claimed: what is claimed by now is there. */
+	if (t->header.next < UINT64_MAX / UNIT / 2)
+		trace_follow(t, at + t->header.next * UNIT);
 
 	while (at < t->size) {
 		if (chunk_at(t, at, &chunk)) {

@@ -21,7 +21,7 @@ extern "C" {
 #endif
 
 struct index_slot {
-	uint32_t tag; /* high half of the hash */
+	uint32_t tag; /* folded hash: its place, and a first comparison */
 	uint32_t item; /* index + 1; 0: free */
 };
 
@@ -32,7 +32,12 @@ struct index {
 
 #define INDEX_NONE UINT32_MAX
 
-/* The hash must not be in the index for this item yet. May move slots. */
+static inline uint32_t index_tag(uint64_t hash)
+{
+	return (uint32_t)(hash ^ hash >> 32);
+}
+
+/* The item must not be there yet. */
 void index_add(struct index *ix, uint64_t hash, uint32_t item);
 void index_release(struct index *ix);
 
@@ -46,7 +51,7 @@ static inline uint32_t index_next(const struct index *ix, uint64_t hash, size_t 
 
 		if (!s->item)
 			return INDEX_NONE;
-		if (s->tag == (uint32_t)(hash >> 32)) {
+		if (s->tag == index_tag(hash)) {
 			++*at;
 			return s->item - 1;
 		}
@@ -54,7 +59,7 @@ static inline uint32_t index_next(const struct index *ix, uint64_t hash, size_t 
 }
 
 #define index_each(ix, hash, i)                                                                    \
-	for (size_t at_ = (size_t)(hash), i = index_next((ix), (hash), &at_); i != INDEX_NONE;     \
+	for (size_t at_ = index_tag(hash), i = index_next((ix), (hash), &at_); i != INDEX_NONE;    \
 	     i = index_next((ix), (hash), &at_))
 
 #ifdef __cplusplus

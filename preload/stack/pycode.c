@@ -140,14 +140,15 @@ static uint32_t code_emit(struct mt_thread *t, uintptr_t code, char *buf)
 	uintptr_t lines = mt_python_word(code, l->lines);
 	size_t size = mt_python_word(lines, MT_PYTHON_OBJECT_SIZE);
 	uint32_t id = mt_id_new(t, MT_ID_CODE);
+	int whole = size <= LINES_MAX; /* an empty one is whole too: all code is on the first line */
 
 	if (!file || !name)
 		return 0;
-	if (size > LINES_MAX)
+	if (!whole)
 		size = 0;
 	if (!MT_EMIT(t, code, .id = id, .filename = file, .name = name,
 		     .first_line = (uint64_t)mt_python_int(code, l->first_line),
-		     .kind = size ? l->lines_kind : MT_LINES_NONE,
+		     .kind = whole ? l->lines_kind : MT_LINES_NONE,
 		     .lines = { (const char *)lines + MT_PYTHON_BYTES_DATA, (uint32_t)size }))
 		return 0;
 	return id;
