@@ -12,8 +12,12 @@
 
 enum { EXIT_USAGE = 2, EXIT_OWN_FAILURE = 125, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
 
+/* argv[0] names the command. */
+int command_dispatch(int argc, char **argv);
 int command_run(int argc, char **argv);
 int command_report(int argc, char **argv);
+int command_doctor(int argc, char **argv);
+int command_help(void);
 
 /* "memtrace: ..." and a newline on standard error. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -26,8 +30,12 @@ int find_part(const char *name, char *out, size_t size);
 int find_program(const char *command, char *out, size_t size);
 
 /* Why the loader would not load the shim into this program, as a clause ("it is statically
- * linked"), looking through #! lines; NULL: nothing is known against it. argv: of the command. */
-const char *why_not_traced(const char *path, char *const argv[]);
+ * linked"), looking through #! lines; NULL: nothing is known against it. */
+const char *why_not_traced(const char *path);
+
+/* Puts the shim into LD_PRELOAD of our environment, before what stands there. 0, or -1 after a
+ * message. */
+int preload_shim(void);
 
 /* Runs argv and stays its parent until it ends: signals forwarded, stops followed, orphans reaped.
  * The status to leave with: the command's own, 128+N, 126, 127 or 125. */
@@ -35,7 +43,7 @@ int supervise(char *const argv[]);
 
 /*
  * Options of `memtrace run`, from options.def: argv[*at] is one; sets its variable in the
- * environment and moves *at past it. 0, or -1 after a message.
+ * environment and moves *at past it. 0, or after a message the status to leave with.
  */
 int run_option(int argc, char **argv, int *at);
 void run_options_help(void);

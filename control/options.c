@@ -19,13 +19,33 @@ static const struct option {
 	enum type type;
 	int64_t low, high;
 } options[] = {
-#define MT_OPTION(field, NAME, option, TYPE, def, low, high, argument, help)                     \
+#define MT_OPTION(field, NAME, option, TYPE, def, low, high, argument, help)                       \
 	{ "MEMTRACE_" #NAME, option, def, argument, help, TYPE, low, high },
 #include "memtrace/options.def"
 #undef MT_OPTION
 };
 
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
+
+/* Of the table, what the shim does not do yet; value NULL: the whole option. */
+static const struct {
+	const char *option, *value;
+} unbuilt[] = {
+	{ "mode", "sample" }, { "mode", "dormant" },	{ "sample-bytes", NULL },
+	{ "gpu", "on" },      { "cow-interval", NULL }, { "warn", NULL },
+};
+
+static int is_built(const struct option *o, const char *value, size_t length)
+{
+	for (size_t i = 0; i < sizeof(unbuilt) / sizeof(unbuilt[0]); i++) {
+		const char *missing = unbuilt[i].value;
+
+		if (!strcmp(unbuilt[i].option, o->name) &&
+		    (!missing || (strlen(missing) == length && !strncmp(missing, value, length))))
+			return 0;
+	}
+	return 1;
+}
 
 /* An off-by-default flag is a switch; any other option takes a value. */
 static int is_switch(const struct option *o)
@@ -46,21 +66,22 @@ static int in_list(const char *list, const char *word)
 /* The value in the table's unit; -1 when it is no number of that type. */
 static int64_t number(const struct option *o, const char *text)
 {
-	char *end;
-	double v;
+	static const char suffixes[] = "kmgt";
+	const char *end = text + strspn(text, "0123456789"), *suffix;
+	double v = strtod(text, NULL);
 
-	if (*text < '0' || *text > '9')
+	if (end == text)
 		return -1;
-	v = strtod(text, &end);
-	if (o->type == SECONDS)
+	if (o->type == SECONDS) {
+		end += *end == '.' ? 1 + strspn(end + 1, "0123456789") : 0;
 		return *end || v > 1e9 ? -1 : (int64_t)(v * 1e9);
-	if (*end && strchr("kKmMgGtT", *end)) {
-		v *= (double)(UINT64_C(1) << (10 * (strchr("kmgt", *end | 0x20) - "kmgt" + 1)));
+	}
+	suffix = *end ? strchr(suffixes, *end | 0x20) : NULL;
+	if (suffix) {
+		v *= (double)(UINT64_C(1) << (10 * (suffix - suffixes + 1)));
 		end++;
 	}
-	if (*end || strchr(text, '.') || v > 9e18)
-		return -1;
-	return (int64_t)v;
+	return *end || v > 9e18 ? -1 : (int64_t)v;
 }
 
 static int valid(const struct option *o, const char *text)
@@ -96,13 +117,12 @@ int run_option(int argc, char **argv, int *at)
 	const char *word = argv[*at];
 	const char *name = word + 1 + (word[1] == '-');
 	const char *equals = strchr(name, '=');
-	const struct option *o =
-		option_find(name, equals ? (size_t)(equals - name) : strlen(name));
+	const struct option *o = option_find(name, equals ? (size_t)(equals - name) : strlen(name));
 	const char *value;
 
 	if (!o) {
 		complain("run: no option %s; see memtrace --help", word);
-		return -1;
+		return EXIT_OWN_FAILURE;
 	}
 	if (equals)
 		value = equals + 1;
@@ -112,31 +132,55 @@ int run_option(int argc, char **argv, int *at)
 		value = argv[++*at];
 	else {
 		complain("run: --%s needs a value (%s)", o->name, o->argument);
-		return -1;
+		return EXIT_OWN_FAILURE;
 	}
 	if (!valid(o, value)) {
 		complain("run: --%s %s: not a valid value (%s)", o->name, value, o->argument);
-		return -1;
+		return EXIT_OWN_FAILURE;
+	}
+	if (!is_built(o, value, strlen(value))) {
+		complain("run: --%s%s%s is not built yet", o->name, is_switch(o) ? "" : "=",
+			 is_switch(o) ? "" : value);
+		return EXIT_USAGE;
 	}
 	if (setenv(o->variable, value, 1) < 0) {
 		complain("run: %s", strerror(errno));
-		return -1;
+		return EXIT_OWN_FAILURE;
 	}
 	++*at;
 	return 0;
+}
+
+/* "full|sample|dormant" without what is not built. */
+static void built_values(const struct option *o, char *out, size_t size)
+{
+	size_t used = 0;
+
+	*out = '\0';
+	for (const char *p = o->argument; *p;) {
+		size_t length = strcspn(p, "|");
+
+		if (is_built(o, p, length) && used + length + 2 < size) {
+			used += (size_t)sprintf(out + used, "%s%.*s", used ? "|" : "", (int)length,
+						p);
+		}
+		p += length + (p[length] == '|');
+	}
 }
 
 void run_options_help(void)
 {
 	for (size_t i = 0; i < OPTIONS; i++) {
 		const struct option *o = &options[i];
-		char left[64];
+		char left[64], values[64], fallback[64] = "";
 
-		if (!*o->name)
+		if (!*o->name || !is_built(o, "", 0))
 			continue;
+		built_values(o, values, sizeof(values));
 		snprintf(left, sizeof(left), "--%s%s%s", o->name, is_switch(o) ? "" : " ",
-			 is_switch(o) ? "" : o->argument);
-		printf("  %-34s %s%s%s%s\n", left, o->help, is_switch(o) ? "" : " [",
-		       is_switch(o) ? "" : o->fallback, is_switch(o) ? "" : "]");
+			 is_switch(o) ? "" : values);
+		if (!is_switch(o) && is_built(o, o->fallback, strlen(o->fallback)))
+			snprintf(fallback, sizeof(fallback), " [%s]", o->fallback);
+		printf("  %-34s %s%s\n", left, o->help, fallback);
 	}
 }

@@ -13,7 +13,7 @@
 #include "control.h"
 
 /* Ours goes first: wrapping whatever allocator the user preloads is the point. */
-static int preload(void)
+int preload_shim(void)
 {
 	const char *others = getenv("LD_PRELOAD");
 	char ours[PATH_MAX], *value;
@@ -25,7 +25,8 @@ static int preload(void)
 		complain("the loader can't preload from a path with ':' or ' ' in it: %s", ours);
 		return -1;
 	}
-	if (asprintf(&value, "%s%s%s", ours, others && *others ? ":" : "", others ? others : "") < 0)
+	if (asprintf(&value, "%s%s%s", ours, others && *others ? ":" : "", others ? others : "") <
+	    0)
 		return -1;
 	result = setenv("LD_PRELOAD", value, 1);
 	free(value);
@@ -43,8 +44,11 @@ int command_run(int argc, char **argv)
 			at++;
 			break;
 		}
-		if (run_option(argc, argv, &at) < 0)
-			return EXIT_OWN_FAILURE;
+		if (!strcmp(argv[at], "--help") || !strcmp(argv[at], "-h"))
+			return command_help();
+		err = run_option(argc, argv, &at);
+		if (err)
+			return err;
 	}
 	if (at >= argc) {
 		complain("run: what? See memtrace --help");
@@ -56,10 +60,10 @@ int command_run(int argc, char **argv)
 		complain("%s: %s", argv[at], err == ENOENT ? "command not found" : strerror(err));
 		return err == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
 	}
-	why = why_not_traced(path, argv + at);
+	why = why_not_traced(path);
 	if (why)
 		complain("%s cannot be recorded: %s; running it as it is", path, why);
-	else if (preload() < 0)
+	else if (preload_shim() < 0)
 		return EXIT_OWN_FAILURE;
 	return supervise(argv + at);
 }

@@ -4,8 +4,10 @@
  * the command running and recorded.
  *
  * The command shares our process group: what the terminal sends (^C, ^Z) reaches it directly and is
- * not sent again. What another process sends to us alone is forwarded. When the command stops, we
- * stop, so that the shell's job control sees one job; when we are continued, so is the command.
+ * not sent again; anything else that reaches us is passed on. A signal that another process sends
+ * to the whole group can't be told from one sent to us alone: the command gets it twice.
+ * When the command stops, we stop, so that the shell's job control sees one job; when we are
+ * continued, so is the command.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -15,12 +17,19 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "control.h"
 
+/* What the command must not notice of us: how signals stood when we were started. */
+struct before {
+	sigset_t mask;
+	struct sigaction child;
+};
+
 /* Starts argv; *error: errno of a failed exec, through a pipe that a successful one closes. */
-static pid_t start(char *const argv[], const sigset_t *mask, int *error)
+static pid_t start(char *const argv[], const struct before *before, int *error)
 {
 	int pipe_fds[2];
 	ssize_t n;
@@ -30,7 +39,8 @@ static pid_t start(char *const argv[], const sigset_t *mask, int *error)
 		return -1;
 	pid = fork();
 	if (pid == 0) {
-		sigprocmask(SIG_SETMASK, mask, NULL);
+		sigaction(SIGCHLD, &before->child, NULL);
+		sigprocmask(SIG_SETMASK, &before->mask, NULL);
 		execvp(argv[0], argv);
 		*error = errno;
 		n = write(pipe_fds[1], error, sizeof(*error));
@@ -48,15 +58,73 @@ static pid_t start(char *const argv[], const sigset_t *mask, int *error)
 	return pid;
 }
 
-/* Did a process send it to us, rather than the terminal to the whole group? */
-static int sent_to_us(const siginfo_t *info)
+/*
+ * Did the terminal send it, to the whole group, the command included? A hangup is sent to the
+ * leader of the session alone.
+ */
+static int command_has_it(const siginfo_t *info)
 {
-	return info->si_code == SI_USER || info->si_code == SI_QUEUE || info->si_code == SI_TKILL;
+	switch (info->si_code > 0 ? info->si_signo : 0) {
+	case SIGINT:
+	case SIGQUIT:
+	case SIGTSTP:
+	case SIGTTIN:
+	case SIGTTOU:
+	case SIGWINCH:
+		return 1;
+	case SIGHUP:
+	case SIGCONT:
+		return getsid(0) != getpid();
+	default:
+		return 0;
+	}
+}
+
+static void pass_on(pid_t command, const siginfo_t *info)
+{
+	if (command_has_it(info))
+		return;
+	if (info->si_code == SI_QUEUE)
+		sigqueue(command, info->si_signo, info->si_value);
+	else
+		kill(command, info->si_signo);
 }
 
 static int exit_status(int status)
 {
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/* Are we the job that a shell runs in the foreground of a terminal? */
+static int in_foreground(void)
+{
+	int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC);
+	int yes = fd >= 0 && tcgetpgrp(fd) == getpgrp();
+
+	if (fd >= 0)
+		close(fd);
+	return yes;
+}
+
+/*
+ * The command has stopped. A stop by job control is ours as well. SIGSTOP may also be a tool that
+ * holds the command alone and will continue it alone: then nobody would ever continue us.
+ */
+static void follow_stop(pid_t command, int signo)
+{
+	static const struct timespec now;
+	sigset_t cont;
+	int news;
+
+	if (signo == SIGSTOP && !in_foreground())
+		return;
+	raise(SIGSTOP);
+	/* Continued, by the shell's fg or by a signal, which the command may have got itself. */
+	sigemptyset(&cont);
+	sigaddset(&cont, SIGCONT);
+	sigtimedwait(&cont, NULL, &now);
+	if (waitpid(command, &news, WNOHANG | WCONTINUED) != command || !WIFCONTINUED(news))
+		kill(command, SIGCONT);
 }
 
 /* Takes all news of children (orphans too, as pid 1). 1: the command has ended, *status is its. */
@@ -69,9 +137,7 @@ static int reap(pid_t command, int *status)
 		if (pid != command)
 			continue;
 		if (WIFSTOPPED(news)) {
-			raise(SIGSTOP);
-			/* Continued, by the shell's fg or by a signal: the command goes on too. */
-			kill(command, SIGCONT);
+			follow_stop(command, WSTOPSIG(news));
 			continue;
 		}
 		*status = news;
@@ -82,15 +148,18 @@ static int reap(pid_t command, int *status)
 
 int supervise(char *const argv[])
 {
-	sigset_t all, before;
+	struct sigaction usual = { .sa_handler = SIG_DFL };
+	struct before before;
+	sigset_t all;
 	siginfo_t info;
 	int error = 0, status = 0;
 	pid_t command;
 
-	/* Signals are taken one by one below; a default SIGCHLD, or children could not be waited for. */
-	signal(SIGCHLD, SIG_DFL);
+	/* Signals are taken one by one below; a default SIGCHLD, or children could not be waited
+	 * for. */
+	sigaction(SIGCHLD, &usual, &before.child);
 	sigfillset(&all);
-	sigprocmask(SIG_BLOCK, &all, &before);
+	sigprocmask(SIG_BLOCK, &all, &before.mask);
 	command = start(argv, &before, &error);
 	if (command < 0) {
 		complain("cannot start %s: %s", argv[0], strerror(errno));
@@ -109,8 +178,8 @@ int supervise(char *const argv[])
 		if (signo == SIGCHLD) {
 			if (reap(command, &status))
 				return exit_status(status);
-		} else if (signo == SIGCONT || sent_to_us(&info)) {
-			kill(command, signo);
+		} else {
+			pass_on(command, &info);
 		}
 	}
 }
