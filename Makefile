@@ -41,6 +41,7 @@ SHIM_OBJ := $(call obj,$(SHIM_SRC))
 REPORT_OBJ := $(call obj,$(REPORT_SRC))
 DRIVER_OBJ := $(call obj,$(DRIVER_SRC))
 UNIT_OBJ := $(call obj,$(UNIT_SRC)) $(filter-out $(B)/obj/analyzer/main.c.o,$(REPORT_OBJ)) \
+	$(filter-out $(B)/obj/control/main.c.o,$(DRIVER_OBJ)) \
 	$(filter-out $(B)/obj/preload/hooks/% $(B)/obj/preload/init.c.o $(B)/obj/preload/environ.c.o $(B)/obj/preload/fork.c.o,$(SHIM_OBJ))
 INTEGRATION_OBJ := $(call obj,$(INTEGRATION_SRC)) $(filter-out $(B)/obj/analyzer/main.c.o,$(REPORT_OBJ))
 PROGRAMS := $(patsubst tests/programs/%,$(B)/programs/%,$(basename $(PROGRAM_SRC)))
@@ -74,7 +75,7 @@ $(B)/obj/control/%.c.o: control/%.c
 $(B)/obj/tests/%.cc.o: tests/%.cc
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CXX     $<")
-	$(Q)$(CXX) $(CPPFLAGS) -Ipreload -Ianalyzer -Itests -DMT_BUILD_DIR='"$(abspath $(B))"' \
+	$(Q)$(CXX) $(CPPFLAGS) -Ipreload -Ianalyzer -I. -Itests -DMT_BUILD_DIR='"$(abspath $(B))"' \
 		-DMT_SOURCE_DIR='"$(CURDIR)"' $(CXXFLAGS_ALL) -c $< -o $@
 
 # Anonymous version node: a named one would not match the callers' malloc@GLIBC and catch nothing.
@@ -136,8 +137,10 @@ deps-test:
 	$(Q)scripts/install-deps test build
 
 check: deps-test ## build and run all tests; ends with one line of totals
-	$(Q)$(MAKE) --no-print-directory W=1 all programs $(B)/unit-tests $(B)/integration-tests
-	$(Q)B=$(B) scripts/run-checks
+	$(Q)B=$(B) MAKE='$(MAKE)' scripts/run-checks
+
+.PHONY: tests
+tests: all programs $(B)/unit-tests $(B)/integration-tests ## build everything that check runs
 
 check-unit: $(B)/unit-tests ## unit tests only; T='Suite.*' for some
 	$(Q)$(B)/unit-tests $(if $(T),--gtest_filter='$(T)')
@@ -146,8 +149,7 @@ check-integration: all programs $(B)/integration-tests ## whole runs only; T='Su
 	$(Q)$(B)/integration-tests $(if $(T),--gtest_filter='$(T)')
 
 check-long: deps-test ## the acceptance lines at full numbers (long); see docs/RELIABILITY.md
-	$(Q)$(MAKE) --no-print-directory all programs $(B)/integration-tests
-	$(Q)B=$(B) scripts/check-long
+	$(Q)B=$(B) MAKE='$(MAKE)' scripts/run-checks --long
 
 .PHONY: check-layers check-exports check-size check-docs
 check-layers: ## includes go only where scripts/layers.txt lets them

@@ -3,7 +3,7 @@
  * back into the text. Names come from files that anybody may have made: depth, length of the
  * output and every read are bounded; what breaks the grammar is not demangled at all.
  *
- * Left out, as in a debugger's short form: crate hashes, lifetimes, values of binders.
+ * Left out, as in a debugger's short form: crate hashes and lifetimes.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -373,14 +373,15 @@ static void put_const(struct rust *r)
 
 static void put_generic_arg(struct rust *r)
 {
-	if (peek(r) == 'L') {
-		skip_lifetime(r);
+	bool is_lifetime = peek(r) == 'L';
+
+	skip_lifetime(r);
+	if (is_lifetime)
 		puts_to(r, "'_");
-	} else if (eat(r, 'K')) {
+	else if (eat(r, 'K'))
 		put_const(r);
-	} else {
+	else
 		put_type(r);
-	}
 }
 
 /* The path to an impl says where it stands, not what it is. */
@@ -408,14 +409,12 @@ static void put_nested(struct rust *r, bool in_value)
 	if (isupper((unsigned char)space)) {
 		struct strbuf sb = STRBUF_INIT;
 
-		puts_to(r, space == 'C' ? "::{closure" : space == 'S' ? "::{shim" : "::{");
-		if (space != 'C' && space != 'S')
-			put(r, &space, 1);
-		if (name.len) {
-			puts_to(r, ":");
-			put_ident(r, &name);
-		}
 		strbuf_addf(&sb, "#%llu}", (unsigned long long)name.disambiguator);
+		puts_to(r, space == 'C' ? "::{closure" : space == 'S' ? "::{shim" : "::{");
+		if (!strchr("CS", space))
+			put(r, &space, 1);
+		puts_to(r, name.len ? ":" : "");
+		put_ident(r, &name);
 		puts_to(r, sb.buf);
 		strbuf_release(&sb);
 	} else if (name.len) {
@@ -459,12 +458,9 @@ static void put_path(struct rust *r, bool in_value)
 		put_nested(r, in_value);
 		break;
 	case 'M':
-		skip_impl_path(r);
-		put_qualified(r, false);
-		break;
 	case 'X':
 		skip_impl_path(r);
-		put_qualified(r, true);
+		put_qualified(r, tag == 'X');
 		break;
 	case 'Y':
 		put_qualified(r, true);

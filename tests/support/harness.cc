@@ -35,10 +35,9 @@ double Now()
 
 double Scale()
 {
-	const char *text = getenv("MEMTRACE_TEST_SCALE");
-	double scale = text ? atof(text) : 0.1;
+	const char *text = getenv("MT_TEST_LONG");
 
-	return scale > 0 && scale <= 1 ? scale : 0.1;
+	return text && *text && strcmp(text, "0") ? 1 : 0.1;
 }
 
 /* Our environment without what would trace the child by accident, and the command's on top. */
@@ -271,12 +270,26 @@ Json Json::operator[](size_t index) const
 {
 	Json json;
 
+	LoadElements();
 	json.root_ = root_;
-	json.item_ = cJSON_IsArray(item_) ? cJSON_GetArrayItem(item_, (int)index) : nullptr;
+	json.item_ = cJSON_IsArray(item_) && index < elements_.size() ? elements_[index] : nullptr;
 	return json;
 }
 
-size_t Json::size() const { return item_ ? (size_t)cJSON_GetArraySize(item_) : 0; }
+/* cJSON keeps a list, and to count or to look up by number takes linear time each. */
+void Json::LoadElements() const
+{
+	if (elements_.empty() && (cJSON_IsArray(item_) || cJSON_IsObject(item_)))
+		for (const cJSON *e = item_->child; e; e = e->next)
+			elements_.push_back(e);
+}
+
+size_t Json::size() const
+{
+	LoadElements();
+	return elements_.size();
+}
+
 double Json::Number() const { return IsNumber() ? item_->valuedouble : NAN; }
 std::string Json::Text() const { return cJSON_IsString(item_) ? item_->valuestring : ""; }
 

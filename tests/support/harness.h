@@ -25,9 +25,9 @@ std::string ReadAll(const std::string &path); /* "" when it is not there */
 void WriteAll(const std::string &path, const std::string &text);
 bool Exists(const std::string &path);
 
-/* A full count scaled down for make check: MEMTRACE_TEST_SCALE is the share, 1 in check-long. */
+/* A full count, or a tenth of it in make check: check-long sets MT_TEST_LONG. */
 long Scaled(long full, long least);
-bool IsLong(); /* MEMTRACE_TEST_SCALE is 1 */
+bool IsLong(); /* MT_TEST_LONG is set */
 
 class TempDir {
     public:
@@ -104,8 +104,11 @@ class Json {
 	std::string Print() const;
 
     private:
+	void LoadElements() const;
+
 	std::shared_ptr<cJSON> root_;
 	const cJSON *item_ = nullptr;
+	mutable std::vector<const cJSON *> elements_; /* of an array, once one was asked for */
 };
 
 /* memtrace-report --json with more arguments; a failure of it fails the test. */

@@ -8,6 +8,8 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <algorithm>
+
 #include "support/harness.h"
 #include "trace/merge.h"
 
@@ -26,11 +28,15 @@ using Live = std::map<uint64_t, Block>;
 class Replay {
     public:
 	Replay(trace *t, const trace_process *p, TracedProcess *out, uint64_t ignore_from)
-		: trace_(t), process_(p), out_(out), ignore_from_(ignore_from)
+		: out_(out), ignore_from_(ignore_from), merge_(merge_new(t, p))
 	{
+		has_next_ = merge_next(merge_, &next_);
 	}
-	/* Stops before anything later than `until`. */
-	void Go(const Live &inherited, uint64_t until);
+	~Replay() { merge_free(merge_); }
+	Replay(const Replay &) = delete;
+	Replay &operator=(const Replay &) = delete;
+	/* Goes on, and stops before anything later than `until`. */
+	void Go(uint64_t until);
 
 	Live live;
 
@@ -46,10 +52,11 @@ class Replay {
 			out_->window.*field += n;
 	}
 
-	trace *trace_;
-	const trace_process *process_;
 	TracedProcess *out_;
 	uint64_t ignore_from_;
+	merge *merge_;
+	merge_event next_;
+	bool has_next_;
 	bool open_ = false;
 };
 
@@ -137,16 +144,10 @@ void Replay::Handle(const merge_event &e)
 	}
 }
 
-void Replay::Go(const Live &inherited, uint64_t until)
+void Replay::Go(uint64_t until)
 {
-	merge *m = merge_new(trace_, process_);
-	merge_event e;
-
-	for (const auto &[addr, block] : inherited)
-		live[addr] = { block.size, true, false };
-	while (merge_next(m, &e) && e.time <= until)
-		Handle(e);
-	merge_free(m);
+	for (; has_next_ && next_.time <= until; has_next_ = merge_next(merge_, &next_))
+		Handle(next_);
 }
 
 /* The PROCESS record, which starts every stream. */
@@ -177,21 +178,54 @@ bool Introduce(trace *t, const trace_process *p, TracedProcess *out, uint64_t *f
 	return found;
 }
 
-/* What a process held at a time: its own and its ancestors' blocks. */
-Live LiveAt(trace *t, uint32_t number, uint64_t until)
-{
-	const trace_process *p = trace_find(t, number);
-	TracedProcess scratch;
+struct Known {
+	const trace_process *process;
+	TracedProcess traced;
 	uint64_t fork_time = 0;
-	Live inherited;
+	std::vector<Known *> forked; /* in order of fork_time */
+};
 
-	if (!p || !Introduce(t, p, &scratch, &fork_time))
-		return {};
-	if (scratch.reason == MT_PROCESS_FORK)
-		inherited = LiveAt(t, scratch.parent, fork_time);
-	Replay replay(t, p, &scratch, 0);
-	replay.Go(inherited, until);
-	return replay.live;
+/* Each process once, and what it holds given to its children at their forks. */
+void ReplayTree(trace *t, Known *known, const Live &inherited, uint64_t ignore_from)
+{
+	Replay replay(t, known->process, &known->traced, ignore_from);
+
+	for (const auto &[addr, block] : inherited)
+		replay.live[addr] = { block.size, true, false };
+	for (Known *child : known->forked) {
+		replay.Go(child->fork_time);
+		ReplayTree(t, child, replay.live, ignore_from);
+	}
+	replay.Go(UINT64_MAX);
+}
+
+/* All processes that say who they are; forked ones also in their parents' lists. */
+std::map<uint32_t, Known> FindProcesses(trace *t, uint64_t *nameless)
+{
+	std::map<uint32_t, Known> all;
+	size_t count;
+	const trace_process *processes = trace_processes(t, &count);
+
+	for (size_t i = 0; i < count; i++) {
+		Known known;
+
+		known.process = &processes[i];
+		if (Introduce(t, &processes[i], &known.traced, &known.fork_time))
+			all.emplace(known.traced.number, known);
+		else
+			++*nameless;
+	}
+	for (auto &[number, known] : all) {
+		auto parent = all.find(known.traced.parent);
+
+		if (known.traced.reason == MT_PROCESS_FORK && parent != all.end() && number != parent->first)
+			parent->second.forked.push_back(&known);
+	}
+	for (auto &[number, known] : all)
+		std::sort(known.forked.begin(), known.forked.end(), [](const Known *a, const Known *b) {
+			return a->fork_time < b->fork_time;
+		});
+	return all;
 }
 
 } // namespace
@@ -254,29 +288,19 @@ TraceTruth ReadTruth(const std::string &path, uint64_t ignore_from)
 	TraceTruth truth;
 	char *error = nullptr;
 	trace *t = trace_open(path.c_str(), &error);
-	size_t count;
 
 	if (!t) {
 		truth.error = error ? error : "no reason given";
 		free(error);
 		return truth;
 	}
-	const trace_process *processes = trace_processes(t, &count);
+	std::map<uint32_t, Known> all = FindProcesses(t, &truth.damage);
 
-	for (size_t i = 0; i < count; i++) {
-		TracedProcess p;
-		uint64_t fork_time = 0;
-		Live inherited;
-
-		if (!Introduce(t, &processes[i], &p, &fork_time)) {
-			truth.damage++;
-			continue;
-		}
-		if (p.reason == MT_PROCESS_FORK)
-			inherited = LiveAt(t, p.parent, fork_time);
-		Replay(t, &processes[i], &p, ignore_from).Go(inherited, UINT64_MAX);
-		truth.processes.push_back(p);
-	}
+	for (auto &[number, known] : all)
+		if (known.traced.reason != MT_PROCESS_FORK || !all.count(known.traced.parent))
+			ReplayTree(t, &known, {}, ignore_from);
+	for (auto &[number, known] : all)
+		truth.processes.push_back(known.traced);
 	const trace_problems *bad = trace_damage(t);
 
 	truth.lost_events = bad->lost_events;

@@ -132,7 +132,8 @@ TEST(LiveSet, OverlappingGenerationsStayWithinTheLayerLimit)
 	/* A chain of 40 forks, each with changes, all alive at the same time. */
 	for (uint64_t depth = 0; depth < 40; depth++) {
 		for (uint64_t i = 0; i < 50; i++) {
-			live_block b = Block((depth * 37 + i + 1) * 16, depth);
+			live_block b = Block((depth * 37 + i + 1) * 16, depth,
+					     static_cast<uint32_t>(depth));
 
 			live_add(&sets.back(), &b, &out);
 			naive.back()[b.key] = depth;
@@ -146,8 +147,22 @@ TEST(LiveSet, OverlappingGenerationsStayWithinTheLayerLimit)
 		sets.push_back(child);
 		naive.push_back(naive.back());
 	}
-	for (size_t i = 0; i < sets.size(); i++)
+	for (size_t i = 0; i < sets.size(); i++) {
+		struct Own {
+			uint32_t owner;
+			size_t count = 0;
+		} all = { static_cast<uint32_t>(i) }, own = all;
+		auto count = [](void *arg, const live_block *b) {
+			auto *o = static_cast<Own *>(arg);
+
+			o->count += b->owner == o->owner;
+		};
+
 		ExpectSame(sets[i], naive[i]);
+		live_each(&sets[i], count, &all);
+		live_each_own(&sets[i], count, &own);
+		EXPECT_EQ(own.count, all.count) << "set " << i;
+	}
 	for (auto &s : sets)
 		live_release(&s);
 }

@@ -228,11 +228,11 @@ TEST(ModelFork, TheSnapshotDoesNotNeedTheParentsForkRecord)
 	ev.reason = MT_PROCESS_FORK;
 	ev.parent = 1;
 	ev.fork_time = 20;
-	w.process(ev).free(40, 0x1000);
-	parent.free(30, 0x1000).alloc(31, 0x5000, 9);
+	w.process(ev).free(40, 0x1000).free(41, 0x6000);
+	parent.alloc(20, 0x6000, 200).free(30, 0x1000).alloc(31, 0x5000, 9);
 	Replayed run(w);
 
-	EXPECT_EQ(run.P(200).inherited_freed_bytes, 100u);
+	EXPECT_EQ(run.P(200).inherited_freed_bytes, 300u) << "also what came at that very time";
 	EXPECT_EQ(run.P(200).unknown_frees, 0u);
 	EXPECT_EQ(run.P(200).inherited_live_bytes, 0u) << "0x5000 came after the fork";
 }

@@ -124,6 +124,23 @@ TEST(ModelTree, APidUsedAgainIsAnotherProcess)
 	EXPECT_EQ(run.m->processes[2].end_code, 7);
 }
 
+TEST(ModelTree, WhatHappenedToTheNextHolderOfAPidIsNotTakenForIt)
+{
+	TraceWriter w;
+	Stream &parent = w.process(Root());
+	Stream &first = w.fork(parent, 10, 200);
+
+	first.alloc(20, 0x1000, 1);
+	Stream &second = w.fork(parent, 10000000, 200);
+
+	second.alloc(10000020, 0x1000, 1);
+	parent.put(mt_ev_wait{ 15000000, 200, 9, 0 });
+	Replayed run(w);
+
+	EXPECT_EQ(run.m->processes[1].end_kind, END_UNKNOWN);
+	EXPECT_EQ(run.m->processes[2].end_kind, END_SIGNAL);
+}
+
 TEST(ModelTree, ASpawnedChildThatNeverReportedIsKnown)
 {
 	TraceWriter w;
@@ -209,6 +226,27 @@ TEST(ModelRoles, FramesThatWereLeftOutAreKeptAsSuch)
 	EXPECT_EQ(n[n[inner].parent].code, NO_ID);
 	EXPECT_EQ(n[n[n[inner].parent].parent].offset, 2u);
 	EXPECT_EQ(run.count(COUNT_MISSING_ENTRIES), 0u);
+}
+
+TEST(ModelRoles, ARingOfStacksIsDamageAndHasAnEnd)
+{
+	TraceWriter w;
+	Stream &s = w.process(Root());
+
+	s.code(1, "a.py", "f");
+	s.put(mt_ev_pynode{ 1, 2, 1, 2, 0 }).put(mt_ev_pynode{ 2, 1, 1, 4, 0 });
+	s.put(mt_ev_frame{ 1, 0, 0x1234, 0 });
+	s.put(mt_ev_node{ 1, 2, 1 }).put(mt_ev_node{ 2, 1, 1 });
+	s.alloc(10, 0x1000, 1, 1, 1);
+	Replayed run(w);
+
+	EXPECT_GE(run.count(COUNT_MISSING_ENTRIES), 2u);
+	EXPECT_FALSE(run.m->traces[0].complete);
+	uint32_t outermost = run.m->sites[0].native;
+
+	while (run.m->native[outermost].parent)
+		outermost = run.m->native[outermost].parent;
+	EXPECT_EQ(run.m->native[outermost].offset, static_cast<uint64_t>(MT_FRAME_LOST));
 }
 
 TEST(ModelRoles, WhatAWorkerForksIsNoWorker)

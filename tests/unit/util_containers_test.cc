@@ -8,10 +8,12 @@
 #include <cstring>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "util/arena.h"
 #include "util/die.h"
 #include "util/hashmap.h"
+#include "util/index.h"
 #include "util/strbuf.h"
 #include "util/vec.h"
 
@@ -122,6 +124,29 @@ TEST(Hashmap, KeysAreBytes)
 	EXPECT_EQ(*hashmap_get(&map, "", 0), 3u);
 	EXPECT_EQ(hashmap_get(&map, "a", 1), nullptr);
 	hashmap_release(&map);
+}
+
+TEST(Index, FindsEveryItemAgainAmongOthersOfTheSameHash)
+{
+	struct index ix = {};
+	std::vector<uint64_t> items;
+	auto find = [&](uint64_t value, uint64_t hash) {
+		index_each(&ix, hash, i) if (items[i] == value) return static_cast<long>(i);
+		return -1L;
+	};
+
+	EXPECT_EQ(find(1, 1), -1);
+	for (uint64_t v = 0; v < 20000; v++) {
+		uint64_t hash = (v % 5000) * 0x9e3779b97f4a7c15u; /* four of each */
+
+		ASSERT_EQ(find(v, hash), -1);
+		index_add(&ix, hash, static_cast<uint32_t>(items.size()));
+		items.push_back(v);
+	}
+	for (uint64_t v = 0; v < 20000; v++)
+		ASSERT_EQ(find(v, (v % 5000) * 0x9e3779b97f4a7c15u), static_cast<long>(v));
+	index_release(&ix);
+	EXPECT_EQ(find(1, 1), -1);
 }
 
 TEST(Vec, PushesZeroedItems)
