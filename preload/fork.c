@@ -39,7 +39,7 @@ static void fork_prepare(void)
 	if (!recording() || mt_tls.guard)
 		return;
 	pending.inexact = !mt_gate_close(mt_tls.thread);
-	pending.time = mt_clock_after();
+	pending.time = mt_clock_now();
 	made = 1;
 }
 
@@ -81,7 +81,7 @@ static void fork_child(void)
  * is not known; now is the nearest that can be said. */
 static void silent_fork(void)
 {
-	child_reset(mt_clock_after(), 1);
+	child_reset(mt_clock_now(), 1);
 }
 
 int mt_forked_take(struct mt_fork_info *info)

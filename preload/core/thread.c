@@ -108,7 +108,7 @@ struct mt_thread *mt_thread_adopt(void)
 	t->stack_low = t->stack_high = 0;
 	t->named = 0;
 	if (t->codec.time == 0)
-		t->codec.time = mt_clock_before();
+		t->codec.time = mt_clock_now();
 	mt_tls.thread = t;
 	if (have_key)
 		pthread_setspecific(end_key, t);

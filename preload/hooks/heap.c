@@ -103,7 +103,7 @@ MT_EXPORT void *realloc(void *block, size_t size)
 		return mt_bootstrap_alloc(16, size);
 	if (!t)
 		return mt_real.realloc(block, size);
-	before = mt_clock_before();
+	before = mt_clock_now();
 	p = mt_real.realloc(block, size);
 	resized(t, block, p, size, before, MT_CALLER());
 	mt_leave(t);
@@ -126,7 +126,7 @@ MT_EXPORT void *reallocarray(void *block, size_t count, size_t size)
 	t = mt_enter();
 	if (mt_unlikely(!mt_real.realloc))
 		return mt_bootstrap_alloc(16, total);
-	before = mt_clock_before();
+	before = mt_clock_now();
 	/* Not the real reallocarray: glibc's calls realloc through the PLT, and that is us again. */
 	p = mt_real.realloc(block, total);
 	if (!t)

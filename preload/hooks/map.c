@@ -74,7 +74,7 @@ MT_EXPORT int munmap(void *addr, size_t length)
 {
 	int backing;
 	struct mt_thread *t = mt_enter_nested(&backing);
-	uint64_t before = t ? mt_clock_before() : 0;
+	uint64_t before = t ? mt_clock_now() : 0;
 	int result;
 
 	if (mt_real.munmap)
@@ -93,7 +93,7 @@ MT_EXPORT void *mremap(void *addr, size_t old_length, size_t length, int flags, 
 {
 	int backing;
 	struct mt_thread *t = mt_enter_nested(&backing);
-	uint64_t before = t ? mt_clock_before() : 0;
+	uint64_t before = t ? mt_clock_now() : 0;
 	void *want = NULL, *p;
 	va_list args;
 
@@ -170,7 +170,7 @@ MT_EXPORT void *shmat(int id, const void *addr, int flags)
 MT_EXPORT int shmdt(const void *addr)
 {
 	struct mt_thread *t = mt_enter();
-	uint64_t before = t ? mt_clock_before() : 0;
+	uint64_t before = t ? mt_clock_now() : 0;
 	int result = mt_real.shmdt ? mt_real.shmdt(addr) : -1;
 
 	if (!t)

@@ -71,7 +71,7 @@ static void *wrap_realloc(void *ctx, void *block, size_t size)
 {
 	const struct allocator *a = ctx;
 	struct mt_thread *t = enter();
-	uint64_t before = t ? mt_clock_before() : 0;
+	uint64_t before = t ? mt_clock_now() : 0;
 	void *p = a->realloc(a->ctx, block, size);
 
 	if (!t)

@@ -152,7 +152,7 @@ static void header_fill(struct mt_file_header *h)
 		memcpy(h->boot_id, text, sizeof(h->boot_id) - 4);
 	h->flags = mt_clock_is_tsc ? MT_FILE_TSC : 0;
 	h->next_proc = MT_ROOT_PROC + 1;
-	h->start_ticks = mt_clock_before() << MT_TIME_SHIFT;
+	h->start_ticks = mt_clock_now() << MT_TIME_SHIFT;
 	h->start_realtime_ns = mt_clock_realtime_ns();
 	h->start_monotonic_ns = mt_clock_monotonic_ns();
 }

@@ -47,7 +47,7 @@ void mt_process_thread(struct mt_thread *t)
 	n = mt_sys_slurp(path, name, sizeof(name));
 	if (n > 0 && name[n - 1] == '\n')
 		n--;
-	MT_EMIT(t, thread, .time = mt_clock_before(), .tid = t->tid,
+	MT_EMIT(t, thread, .time = mt_clock_now(), .tid = t->tid,
 		.name = { name, n > 0 ? (uint32_t)n : 0 });
 }
 
@@ -57,14 +57,14 @@ void mt_process_introduce(struct mt_thread *t)
 
 	if (!own_start)
 		own_start = mt_process_start(mt_process.pid);
-	MT_EMIT(t, process, .time = mt_clock_before(), .pid = mt_process.pid,
+	MT_EMIT(t, process, .time = mt_clock_now(), .pid = mt_process.pid,
 		.ppid = (uint64_t)mt_sys0(SYS_getppid), .start = own_start,
 		.reason = mt_process.reason, .parent = mt_process.parent,
 		.fork_time = mt_process.fork_time, .node_base = bases[MT_ID_NODE],
 		.frame_base = bases[MT_ID_FRAME], .module_base = bases[MT_ID_MODULE],
 		.pynode_base = bases[MT_ID_PYNODE], .code_base = bases[MT_ID_CODE],
 		.string_base = bases[MT_ID_STRING], .flags = mt_process.inexact);
-	MT_EMIT(t, clock, .ticks = mt_clock_before() << MT_TIME_SHIFT,
+	MT_EMIT(t, clock, .ticks = mt_clock_now() << MT_TIME_SHIFT,
 		.monotonic_ns = mt_clock_monotonic_ns(), .realtime_ns = mt_clock_realtime_ns());
 }
 

@@ -31,7 +31,7 @@ static uint8_t *drop(struct mt_thread *t)
 static void chunk_start(struct mt_thread *t, struct mt_chunk *chunk, uint32_t units,
 			uint64_t offset)
 {
-	uint64_t base = t->codec.time ? t->codec.time : mt_clock_before();
+	uint64_t base = t->codec.time ? t->codec.time : mt_clock_now();
 
 	chunk->units = units;
 	chunk->self = offset;

@@ -53,7 +53,7 @@ void mt_record_exec(struct mt_thread *t, const char *path, char *const envp[])
 	uint64_t pid = (uint64_t)mt_sys_getpid();
 
 	MT_SELF_BEGIN();
-	MT_EMIT(t, exec, .time = mt_clock_before(), .pid = pid,
+	MT_EMIT(t, exec, .time = mt_clock_now(), .pid = pid,
 		.traced = (uint64_t)env_is_traced(envp), .path = text_of(path));
 	if (pid == mt_process.pid)
 		mt_stream_trim(t);
@@ -63,7 +63,7 @@ void mt_record_exec(struct mt_thread *t, const char *path, char *const envp[])
 void mt_record_exec_failed(struct mt_thread *t, int error)
 {
 	MT_SELF_BEGIN();
-	MT_EMIT(t, exec_failed, .time = mt_clock_before(), .pid = (uint64_t)mt_sys_getpid(),
+	MT_EMIT(t, exec_failed, .time = mt_clock_now(), .pid = (uint64_t)mt_sys_getpid(),
 		.error = (uint64_t)error);
 	MT_SELF_END();
 }
@@ -71,7 +71,7 @@ void mt_record_exec_failed(struct mt_thread *t, int error)
 void mt_record_spawn(struct mt_thread *t, pid_t pid, const char *path, char *const envp[])
 {
 	MT_SELF_BEGIN();
-	MT_EMIT(t, spawn, .time = mt_clock_before(), .pid = (uint64_t)pid,
+	MT_EMIT(t, spawn, .time = mt_clock_now(), .pid = (uint64_t)pid,
 		.traced = (uint64_t)env_is_traced(envp), .path = text_of(path));
 	MT_SELF_END();
 }
@@ -80,17 +80,17 @@ void mt_record_wait(struct mt_thread *t, pid_t pid, int status)
 {
 	MT_SELF_BEGIN();
 	if (WIFEXITED(status))
-		MT_EMIT(t, wait, .time = mt_clock_before(), .pid = (uint64_t)pid,
+		MT_EMIT(t, wait, .time = mt_clock_now(), .pid = (uint64_t)pid,
 			.code = (uint64_t)WEXITSTATUS(status));
 	else if (WIFSIGNALED(status))
-		MT_EMIT(t, wait, .time = mt_clock_before(), .pid = (uint64_t)pid,
+		MT_EMIT(t, wait, .time = mt_clock_now(), .pid = (uint64_t)pid,
 			.signal = (uint64_t)WTERMSIG(status), .code = WCOREDUMP(status) ? 1 : 0);
 	MT_SELF_END();
 }
 
 void mt_record_exit(struct mt_thread *t, enum mt_exit_kind kind, int code)
 {
-	uint64_t now = mt_clock_before();
+	uint64_t now = mt_clock_now();
 
 	/* A child that recorded nothing stays out of the trace; its parent's records tell of it. */
 	if (!mt_process.number) {
@@ -109,7 +109,7 @@ void mt_record_exit(struct mt_thread *t, enum mt_exit_kind kind, int code)
 void mt_record_mark(struct mt_thread *t, enum mt_mark_kind kind, uint64_t value, const char *label)
 {
 	MT_SELF_BEGIN();
-	MT_EMIT(t, mark, .time = mt_clock_before(), .kind = kind, .value = value,
+	MT_EMIT(t, mark, .time = mt_clock_now(), .kind = kind, .value = value,
 		.label = text_of(label));
 	MT_SELF_END();
 }
@@ -134,7 +134,7 @@ void mt_record_fact(struct mt_thread *t, const char *key, const char *value, siz
 void mt_record_note(struct mt_thread *t, const char *text)
 {
 	MT_SELF_BEGIN();
-	MT_EMIT(t, note, .time = mt_clock_before(), .text = text_of(text));
+	MT_EMIT(t, note, .time = mt_clock_now(), .text = text_of(text));
 	MT_SELF_END();
 }
 
@@ -150,7 +150,7 @@ static void thread_start(struct mt_thread *t)
 static void thread_end(struct mt_thread *t)
 {
 	if (t->chunk)
-		MT_EMIT(t, thread_end, .time = mt_clock_before(), .tid = t->tid);
+		MT_EMIT(t, thread_end, .time = mt_clock_now(), .tid = t->tid);
 }
 
 void mt_record_init(void)

@@ -41,7 +41,7 @@ static inline struct stacks capture(struct mt_thread *t, struct mt_caller caller
 void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, size_t size,
 		     struct mt_caller caller)
 {
-	uint64_t now = mt_clock_after();
+	uint64_t now = mt_clock_now();
 
 	if (mt_unlikely(mt_record_paused))
 		return;
@@ -59,7 +59,7 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 void mt_record_free(struct mt_thread *t, unsigned int kind, const void *block)
 {
 	MT_SELF_BEGIN();
-	MT_EMIT(t, free, .time = mt_clock_before(), .addr = (uintptr_t)block, .kind = kind);
+	MT_EMIT(t, free, .time = mt_clock_now(), .addr = (uintptr_t)block, .kind = kind);
 	MT_SELF_END();
 }
 
@@ -73,7 +73,7 @@ void mt_record_free_at(struct mt_thread *t, const void *block, uint64_t before)
 void mt_record_realloc(struct mt_thread *t, unsigned int kind, const void *old, const void *block,
 		       size_t size, uint64_t before, struct mt_caller caller)
 {
-	uint64_t after = mt_clock_after();
+	uint64_t after = mt_clock_now();
 
 	if (mt_unlikely(mt_record_paused)) {
 		if (kind == MT_KIND_HEAP)
@@ -106,7 +106,7 @@ int mt_record_is_memory_file(int fd)
 
 void mt_record_map(struct mt_thread *t, const struct mt_mapping *map, struct mt_caller caller)
 {
-	uint64_t now = mt_clock_after();
+	uint64_t now = mt_clock_now();
 	int fd = map->flags & MAP_ANONYMOUS ? -1 : map->fd;
 	unsigned int kind = MT_KIND_MMAP;
 	struct stat st = { 0 };
@@ -140,7 +140,7 @@ void mt_record_unmap(struct mt_thread *t, const void *addr, size_t size, uint64_
 void mt_record_remap(struct mt_thread *t, const void *old, size_t old_size, const void *addr,
 		     size_t size, int flags, uint64_t before, struct mt_caller caller)
 {
-	uint64_t after = mt_clock_after();
+	uint64_t after = mt_clock_now();
 	struct stacks s;
 
 	MT_SELF_BEGIN();
@@ -154,7 +154,7 @@ void mt_record_remap(struct mt_thread *t, const void *old, size_t old_size, cons
 void mt_record_break(struct mt_thread *t, const void *old, const void *addr, int backing,
 		     struct mt_caller caller)
 {
-	uint64_t now = mt_clock_after();
+	uint64_t now = mt_clock_now();
 	struct stacks s;
 
 	MT_SELF_BEGIN();
@@ -167,7 +167,7 @@ void mt_record_break(struct mt_thread *t, const void *old, const void *addr, int
 
 void mt_record_shmat(struct mt_thread *t, int id, const void *addr, struct mt_caller caller)
 {
-	uint64_t now = mt_clock_after();
+	uint64_t now = mt_clock_now();
 	struct shmid_ds info = { 0 };
 	struct stacks s;
 
@@ -195,7 +195,7 @@ void mt_record_object(struct mt_thread *t, enum mt_object_op op, int fd, uint64_
 	while (name && length < 255 && name[length])
 		length++;
 	s = capture(t, caller);
-	MT_EMIT(t, object, .time = mt_clock_before(), .op = op, .dev = st.st_dev,
+	MT_EMIT(t, object, .time = mt_clock_now(), .op = op, .dev = st.st_dev,
 		.inode = st.st_ino, .size = size, .name = { name, length }, .native = s.native,
 		.python = s.python);
 	MT_SELF_END();

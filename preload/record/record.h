@@ -26,7 +26,7 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 /* A block is about to be taken back. */
 void mt_record_free(struct mt_thread *t, unsigned int kind, const void *block);
 
-/* A block was resized; before: mt_clock_before() from ahead of the real call. */
+/* A block was resized; before: mt_clock_now() from ahead of the real call. */
 void mt_record_realloc(struct mt_thread *t, unsigned int kind, const void *old, const void *block,
 		       size_t size, uint64_t before, struct mt_caller caller);
 

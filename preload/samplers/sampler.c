@@ -52,7 +52,7 @@ static void sampler_work(struct mt_thread *t, uint64_t now)
 		cost = mt_clock_monotonic_ns() - begin;
 		not_before[i] = begin + cost * samplers[i]->cost_share;
 	}
-	s.time = mt_clock_before();
+	s.time = mt_clock_now();
 	calibrate(start, s.time);
 	uint8_t *p = mt_stream_reserve(t, mt_sample_room(&s));
 	if (p)
@@ -65,7 +65,7 @@ void mt_sampler_init(struct mt_thread *t, uint64_t interval_ns)
 	interval = interval_ns;
 	interval_units = interval_ns >> MT_TIME_SHIFT;
 	mt_tick_work = sampler_work;
-	sampler_work(t, mt_clock_before());
+	sampler_work(t, mt_clock_now());
 }
 
 void mt_sampler_child(void)
@@ -73,5 +73,5 @@ void mt_sampler_child(void)
 	for (size_t i = 0; i < SAMPLERS; i++)
 		not_before[i] = 0;
 	if (mt_tick_work)
-		mt_tick_due = mt_clock_before() + interval_units / 16;
+		mt_tick_due = mt_clock_now() + interval_units / 16;
 }

@@ -54,7 +54,7 @@ static void note(struct mt_thread *t, const char *why, const char *version)
 	size_t n = mt_fmt(text, sizeof(text), "Python frames are not recorded: %s %s", why,
 			  version);
 
-	MT_EMIT(t, note, .time = mt_clock_before(), .text = { text, (uint32_t)n });
+	MT_EMIT(t, note, .time = mt_clock_now(), .text = { text, (uint32_t)n });
 }
 
 /* "3.11.7" in text and the minor version; 0: not Python 3. */

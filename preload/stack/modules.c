@@ -113,7 +113,7 @@ static int module_emit(struct mt_thread *t, const struct mt_module *m, const cha
 	if (!path)
 		return 0;
 	path_find(&m->elf, name, path);
-	done = MT_EMIT(t, module, .time = mt_clock_before(), .id = m->id, .bias = m->elf.bias,
+	done = MT_EMIT(t, module, .time = mt_clock_now(), .id = m->id, .bias = m->elf.bias,
 		       .start = m->elf.start, .end = m->elf.end, .inode = inode_of(path),
 		       .path = { path, (uint32_t)strlen(path) },
 		       .build_id = { (const char *)m->elf.build_id, m->elf.build_id_bytes });
@@ -136,7 +136,7 @@ static void module_set_gone(struct mt_thread *t, uint32_t index)
 	if (__atomic_exchange_n(&m->gone, 1, __ATOMIC_ACQ_REL))
 		return;
 	__atomic_fetch_add(&mt_modules_epoch, 1, __ATOMIC_ACQ_REL);
-	MT_EMIT(t, module_gone, .time = mt_clock_before(), .id = m->id);
+	MT_EMIT(t, module_gone, .time = mt_clock_now(), .id = m->id);
 }
 
 static void by_start_set(uintptr_t start, uint32_t index)
