@@ -17,12 +17,14 @@
 #define MIN_BYTES (64 * 1024) /* below: only if it is MIN_SHARE of all that is live then */
 #define MIN_SHARE 0.01
 #define MIN_KEPT 0.9 /* of the allocations made there */
-#define LAST_PART 0.25 /* of the process's life: the last birth lies in it; winding up takes time  \
-			*/
+#define LAST_PART                                                                                  \
+	0.25 /* of the process's life: the last birth lies in it; winding up takes time            \
+	      */
 #define MIN_SPAN 0.08 /* of the process's life: from the first birth to the last */
 #define MIN_SPAN_NS 200000000
-#define MIN_DENSITY 0.3 /* of an even spread over the span, in each quarter that it reaches into   \
-			 */
+#define MIN_DENSITY                                                                                \
+	0.3 /* of an even spread over the span, in each quarter that it reaches into               \
+	     */
 #define MIN_REACH 0.2 /* of the span: a quarter that it only touches tells nothing */
 #define CANDIDATES 500 /* stacks that are looked at, largest first */
 #define SHOWN 10
@@ -79,9 +81,9 @@ static bool is_suspect(const struct model *m, const bool *importing, const struc
 	const struct process *p = &m->processes[u->process];
 	const struct site *s = &m->sites[u->site];
 
-	/* Only of a process that came to its own end is it known that nobody would free it later.
-	 */
-	if (p->end_kind != END_EXIT || s->backing || importing[s->python])
+	/* Only of a process that was seen to its own end is it known that nobody frees it later. */
+	if (p->end_kind != END_EXIT || m->window_to != INT64_MAX || s->backing ||
+	    importing[s->python])
 		return false;
 	return u->live_count >= MIN_BLOCKS &&
 	       (double)u->live_count >= MIN_KEPT * (double)u->allocations &&

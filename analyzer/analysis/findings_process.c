@@ -138,12 +138,29 @@ static bool is_uncovered(const struct model *m, const struct process *p,
 	       (!m->restricted && p->end_kind != END_RUNNING && !m->traces[p->trace].running);
 }
 
-static const char *reason_of(const struct analysis_input *in, const struct child_event *c)
+/* A relative path counts from where the program was started, as far as that is known. */
+static enum program_kind judge(const struct analysis_input *in, const struct process *by,
+			       const char *path)
+{
+	const char *cwd = process_fact(in->m, by, "cwd");
+	struct strbuf full = STRBUF_INIT;
+	enum program_kind kind;
+
+	if (path && *path != '/' && strchr(path, '/') && cwd)
+		strbuf_addf(&full, "%s/", cwd);
+	strbuf_addstr(&full, path ? path : "");
+	kind = program_kind_of(full.buf, in->sysroot);
+	strbuf_release(&full);
+	return kind;
+}
+
+static const char *reason_of(const struct analysis_input *in, const struct process *by,
+			     const struct child_event *c)
 {
 	if (!c->traced)
 		return "its environment no longer had LD_PRELOAD and MEMTRACE_ (cleared by who "
 		       "started it)";
-	switch (program_kind_of(c->path, in->sysroot)) {
+	switch (judge(in, by, c->path)) {
 	case PROGRAM_STATIC:
 		return "it is statically linked: no library can be preloaded into it";
 	case PROGRAM_OTHER_ARCHITECTURE:
@@ -162,7 +179,7 @@ static void put_uncovered(struct findings *all, const struct uncovered *u)
 	const struct child_event *c = u->first;
 	const char *path = c->path && *c->path ? c->path : "an unnamed program";
 	struct finding *f = finding_new(all, "uncovered-memory", SEVERITY_INFO);
-	const char *why = reason_of(all->in, c);
+	const char *why = reason_of(all->in, &all->in->m->processes[u->parents.items[0]], c);
 	char pid[16];
 
 	for (size_t i = 0; i < u->parents.count; i++)

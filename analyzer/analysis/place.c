@@ -77,9 +77,24 @@ static bool is_library_function(const char *function)
 	return false;
 }
 
+/* The C and C++ run-time: what starts, loads and allocates, on behalf of others. */
+static bool is_runtime(const char *module)
+{
+	static const char *const names[] = { "libc.so", "libc-2.",	"ld-linux",  "ld-2.",
+					     "ld-musl", "libstdc++.so", "libpthread" };
+	const char *slash = module ? strrchr(module, '/') : NULL;
+	const char *base = slash ? slash + 1 : module;
+
+	for (size_t i = 0; base && i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strncmp(base, names[i], strlen(names[i])))
+			return true;
+	return false;
+}
+
 static bool is_own_native(const struct stack_frame *f)
 {
-	return !f->f.is_python && !f->plumbing && !is_library_function(f->f.function);
+	return !f->f.is_python && !f->plumbing && f->f.module && !is_runtime(f->f.module) &&
+	       !is_library_function(f->f.function);
 }
 
 const struct stack_frame *stack_native_leaf(const struct stack *st)

@@ -1,6 +1,6 @@
 /*
- * Python places under hard conditions: code objects that come and go at the same addresses,
- * destructors, callbacks from C, evaluated text. For each place all blocks made there and nothing
+ * Python places where they are hard to tell (python_test.cc has the ordinary ones): code objects
+ * that come and go at the same addresses, destructors, callbacks from C, evaluated text. For each place all blocks made there and nothing
  * else are found under the interpreter's own file, line and function, the whole stack up.
  *
  * SPDX-License-Identifier: Apache-2.0
@@ -90,7 +90,7 @@ TEST_P(PythonPlaces, AreTheInterpretersOwn)
 	std::map<std::string, Blocks> reported;
 	int wrong = 0;
 
-	ASSERT_GT(places.size(), 120u);
+	ASSERT_GT(places.size(), 100u);
 	for (size_t i = 0; i < places.size(); i++) {
 		Blocks &b = expected[ToText(places[i]["stack"], false)];
 

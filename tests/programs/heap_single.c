@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <malloc.h>
+#include <sys/mman.h>
 
 #include "truth.h"
 
@@ -90,6 +91,32 @@ static void aligned(void)
 	}
 }
 
+static FILE *one_line; /* opened before anything is counted */
+
+static void open_line(void)
+{
+	static char buffer[4096];
+
+	one_line = fdopen(memfd_create("line", 0), "r+");
+	if (!one_line || setvbuf(one_line, buffer, _IOFBF, sizeof(buffer)) ||
+	    fputs("a line that is longer than the buffer it is read to\n", one_line) < 0)
+		abort();
+}
+
+/* getline() resizes once, and says to how much. */
+static void read_line(void)
+{
+	size_t size = 16;
+	char *p = truth_malloc(size);
+
+	rewind(one_line);
+	if (getline(&p, &size, one_line) < 50 || size <= 16)
+		abort();
+	truth_freed(16);
+	truth_allocated(size);
+	truth_free(p, size);
+}
+
 /* Calls that end in malloc inside the C library; sizes are what POSIX lets one conclude. */
 static void indirect(void)
 {
@@ -111,6 +138,7 @@ int main(int argc, char **argv)
 {
 	long rounds = truth_argument(argc, argv, 1, 20);
 
+	open_line();
 	truth_begin();
 	for (long i = 0; i < rounds; i++) {
 		plain();
@@ -118,6 +146,7 @@ int main(int argc, char **argv)
 		chains();
 		aligned();
 		indirect();
+		read_line();
 	}
 	truth_end();
 	return 0;

@@ -155,6 +155,17 @@ TEST(FindingsLeak, NothingIsSaidOfProcessesThatDidNotComeToTheirOwnEnd)
 	}
 }
 
+TEST(FindingsLeak, NothingIsSaidOfATimeThatEndsBeforeTheProcess)
+{
+	ModelMaker m;
+
+	m.use(m.site(0, m.python("/a.py", "f", 1)), m.process("main", 12), 40, { 10, 10, 10, 10 },
+	      64 * KIB);
+	EXPECT_EQ(Analysed(m).findings("leak").size(), 1u);
+	m.window_to = 50 * SECOND;
+	EXPECT_TRUE(Analysed(m).findings("leak").empty());
+}
+
 TEST(FindingsLeak, OnePlaceIsOneFindingOverStacksAndProcesses)
 {
 	ModelMaker m;

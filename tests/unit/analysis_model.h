@@ -215,6 +215,8 @@ class ModelMaker
 		made.duration = 100 * SECOND;
 		made.tree_peak_pss = tree_peak_pss;
 		made.restricted = restricted;
+		made.window_from = INT64_MIN;
+		made.window_to = window_to;
 		return &made;
 	}
 
@@ -230,6 +232,7 @@ class ModelMaker
 	std::vector<struct site> sites;
 	uint64_t tree_peak_pss = 0;
 	bool restricted = false;
+	int64_t window_to = INT64_MAX;
 
       private:
 	template <typename T> static void set(T *&to, size_t &count, std::vector<T> &from)
