@@ -172,7 +172,7 @@ MT_EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_a
 	pid_t child = 0;
 	int err = mt_real.posix_spawn(&child, path, actions, attributes, argv, envp);
 
-	if (pid)
+	if (pid && !err) /* glibc leaves it alone when it fails */
 		*pid = child;
 	return spawned(err, child, path, envp);
 }
@@ -184,7 +184,7 @@ MT_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_
 	pid_t child = 0;
 	int err = mt_real.posix_spawnp(&child, file, actions, attributes, argv, envp);
 
-	if (pid)
+	if (pid && !err) /* glibc leaves it alone when it fails */
 		*pid = child;
 	return spawned(err, child, file, envp);
 }

@@ -1,6 +1,6 @@
 /*
- * PyTorch's DataLoader with forked workers: the script runs as without us, and the report knows each
- * worker, its index, its loader's line and its own totals.
+ * PyTorch's DataLoader with forked workers: the script runs as without us, and the report knows
+ * each worker, its index, its loader's line and its own totals.
  *
  * SPDX-License-Identifier: Apache-2.0
  */

@@ -1,7 +1,8 @@
 /*
  * Python places where they are hard to tell (python_test.cc has the ordinary ones): code objects
- * that come and go at the same addresses, destructors, callbacks from C, evaluated text. For each place all blocks made there and nothing
- * else are found under the interpreter's own file, line and function, the whole stack up.
+ * that come and go at the same addresses, destructors, callbacks from C, evaluated text. For each
+ * place all blocks made there and nothing else are found under the interpreter's own file, line
+ * and function, the whole stack up.
  *
  * SPDX-License-Identifier: Apache-2.0
  */

@@ -38,6 +38,15 @@ TEST(Threads, SixtyFourThreads)
 	ExpectExact({ "cross", "64", std::to_string(Scaled(50000, 2000)) });
 }
 
+TEST(Threads, BlocksHandedOverAsFastAsCoresCan)
+{
+	TempDir dir;
+	Result result = Execute(Program(dir, "heap_pass", { std::to_string(Scaled(1000000, 50000)) }));
+
+	ASSERT_TRUE(result.Exited(0)) << Describe(result);
+	ExpectTruth(dir.File("trace.bin"), result.out, 1);
+}
+
 /* glibc gives a new thread a table of its own (over 200 bytes); the program's blocks are smaller. */
 TEST(Threads, ThatComeAndGo)
 {
