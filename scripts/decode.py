@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """An independent reader of memtrace traces: written from docs/FORMAT.md, not from the code.
 
-    decode.py [--stats] TRACE
+    decode.py [--json | --stats] TRACE
 
-Prints one JSON object per record, chunk by chunk in file order; with --stats counts per record kind
-and per process instead. A damaged trace is read as far as it goes; what is wrong is said on
-standard error and the exit status is 1. Standard library only, Python 3.8 or newer.
+Prints one JSON object per record, chunk by chunk in file order (--json, the default), or counts per
+record kind and per process (--stats). Numbers are as in the trace: times absolute, in units of
+2^time_shift ticks. Texts may hold any bytes: each is shown as the character of that number. A
+damaged trace is read as far as it goes; what is wrong is said on standard error and the exit status
+is 1. Standard library only, Python 3.8 or newer.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -14,7 +16,7 @@ import json
 import struct
 import sys
 
-# Section 4 of docs/FORMAT.md: name, fields in wire order. "N?0" is optional under tag bit 0.
+# Section 6 of docs/FORMAT.md: name, fields in wire order. "N?0" is optional under tag bit 0.
 HOT = {
     0x80: ("ALLOC", "time:T addr:A size:U native:N?0 python:P?1 kind:U?2"),
     0x90: ("FREE", "time:T addr:A kind:U?2"),
@@ -55,6 +57,7 @@ FRAMED = {
 MASK = (1 << 64) - 1
 CHUNK = struct.Struct("<IIQIIIIQQIIQ")
 CHUNK_MAGIC = 0x3143544D
+MAGIC_BYTES = struct.pack("<I", CHUNK_MAGIC)
 MAX_UNITS = 8192
 
 
@@ -169,6 +172,29 @@ def fnv1a(data):
     return h
 
 
+class Chunk:
+    """A chunk header (section 1.3) and where its bytes end (1.5, step 2)."""
+
+    def __init__(self, trace, at):
+        (magic, self.units, own, self.proc, self.stream, self.seq, self.kind, self.base_time, _,
+         check, self.used, self.lost) = CHUNK.unpack_from(trace.data, at)
+        self.at = at
+        self.valid = (magic == CHUNK_MAGIC and own == at and self.proc != 0 and
+                      check == fnv1a(trace.data[at + 8:at + 48]))
+
+    def find_end(self, trace):
+        claimed = self.units * trace.unit
+        needed = -(-(CHUNK.size + self.used) // trace.unit) * trace.unit
+        if 0 < self.units <= MAX_UNITS and needed <= claimed:
+            first, last = needed, claimed
+        else:
+            first, last = trace.unit, min(max(claimed, needed), MAX_UNITS * trace.unit)
+        for at in range(self.at + first, self.at + last, trace.unit):
+            if trace.chunk_at(at):
+                return at
+        return self.at + last
+
+
 class Trace:
     def __init__(self, data):
         if len(data) < 4096 or data[:8] != b"MEMTRACE":
@@ -177,81 +203,113 @@ class Trace:
         self.version, self.header_bytes = struct.unpack_from("<II", data, 8)
         self.unit = struct.unpack_from("<I", data, 32)[0]
         self.problems = []
+        if not self.version:
+            raise Bad("the header is damaged: format version 0")
         if self.version > 1:
             raise Bad(f"format version {self.version}: newer than this reader")
-        if self.unit < 64 or self.unit % 8 or self.header_bytes < 4096:
-            raise Bad("the header is damaged")
+        if (self.header_bytes, self.unit) != (12288, 256):
+            self.problems.append(f"the header is damaged: header_bytes {self.header_bytes}, "
+                                 f"unit_bytes {self.unit}; read as version 1 has them")
+            self.header_bytes, self.unit = 12288, 256
+        there = self.header_bytes + min(struct.unpack_from("<QQ", data, 256)) * self.unit
+        if len(data) < there:
+            self.problems.append(f"the file is cut: it ends {there - len(data)} bytes before what "
+                                 "had been written")
+
+    def chunk_at(self, at):
+        if self.data[at:at + 4] != MAGIC_BYTES or at + CHUNK.size > len(self.data):
+            return None
+        chunk = Chunk(self, at)
+        return chunk if chunk.valid else None
 
     def chunks(self):
-        """(offset, proc, stream, seq, kind, base_time, lost, payload)"""
-        at = self.header_bytes
-        while at + CHUNK.size <= len(self.data):
-            (magic, units, own, proc, stream, seq, kind, base, _low, check, used,
-             lost) = CHUNK.unpack_from(self.data, at)
-            if (magic != CHUNK_MAGIC or own != at or not 0 < units <= MAX_UNITS or
-                    check != fnv1a(self.data[at + 8:at + 48])):
+        """(chunk, payload) in file order."""
+        at, odd, numbers = self.header_bytes, 0, {}
+        while at < len(self.data):
+            chunk = self.chunk_at(at)
+            if not chunk:
+                odd += any(self.data[at:at + self.unit])
                 at += self.unit
                 continue
-            room = units * self.unit - CHUNK.size
-            payload = self.data[at + CHUNK.size:at + CHUNK.size + min(used, room)]
-            if used > room or len(payload) < used:
-                self.problems.append(f"chunk at {at}: {used - len(payload)} bytes are missing")
-            if lost:
-                self.problems.append(f"chunk at {at}: {lost} events were lost while recording")
-            yield at, proc, stream, seq, kind, base, payload
-            at += units * self.unit
+            at, start = chunk.find_end(self), at + CHUNK.size
+            payload = self.data[start:min(start + chunk.used, at)]
+            if len(payload) < chunk.used:
+                self.problems.append(f"chunk at {chunk.at}: {chunk.used - len(payload)} of "
+                                     f"{chunk.used} bytes are missing")
+            if chunk.lost:
+                self.problems.append(f"chunk at {chunk.at}: {chunk.lost} events were lost while "
+                                     "recording")
+            numbers.setdefault((chunk.proc, chunk.stream), []).append(chunk.seq)
+            yield chunk, payload
+        if odd:
+            self.problems.append(f"{odd} units hold bytes that belong to no chunk")
+        self.check_numbers(numbers)
+
+    def check_numbers(self, numbers):
+        for (proc, stream), found in numbers.items():
+            missing = max(found) + 1 - len(set(found))
+            if missing:
+                self.problems.append(f"process {proc}, stream {stream}: {missing} chunks are "
+                                     "missing")
+            if len(set(found)) < len(found):
+                self.problems.append(f"process {proc}, stream {stream}: chunks with the same "
+                                     "number")
 
     def records(self):
-        for at, proc, stream, seq, kind, base, payload in self.chunks():
-            if kind:
+        """(chunk, tag, name, fields) in file order."""
+        for chunk, payload in self.chunks():
+            if chunk.kind:
+                self.problems.append(f"chunk at {chunk.at}: kind {chunk.kind} is not known: "
+                                     "skipped")
                 continue
-            p = Payload(payload, base)
+            p = Payload(payload, chunk.base_time)
             while p.at < p.end:
                 start = p.at
                 try:
                     tag, name, values = p.record()
                 except Bad as e:
-                    self.problems.append(f"chunk at {at}, byte {start} of its payload: {e}")
+                    self.problems.append(f"chunk at {chunk.at}, byte {start} of its payload: {e}")
                     break
-                yield proc, stream, seq, tag, name, values
+                yield chunk, tag, name or f"0x{tag:02x}", values
 
 
 def print_records(trace):
-    for proc, stream, seq, tag, name, values in trace.records():
-        row = {"proc": proc, "stream": stream, "seq": seq, "record": name or f"0x{tag:02x}"}
+    for chunk, _, name, values in trace.records():
+        row = {"proc": chunk.proc, "stream": chunk.stream, "seq": chunk.seq, "record": name}
         row.update(values)
         print(json.dumps(row))
 
 
 def print_stats(trace):
+    """Counts per record kind; of each process the blocks of kind heap, as section 3.4 counts."""
     kinds, procs = {}, {}
-    for proc, _, _, tag, name, v in trace.records():
-        name = name or f"0x{tag:02x}"
+    for chunk, _, name, v in trace.records():
         kinds[name] = kinds.get(name, 0) + 1
-        p = procs.setdefault(proc, {"pid": None, "allocations": 0, "frees": 0, "bytes": 0})
+        p = procs.setdefault(chunk.proc, {"pid": None, "records": 0, "allocations": 0, "frees": 0,
+                                          "bytes_allocated": 0})
+        p["records"] += 1
         if name == "PROCESS":
             p["pid"] = v["pid"]
-        if v.get("kind", 0):
+        if name not in ("ALLOC", "FREE", "REALLOC") or v["kind"] & 15:
             continue
-        if name in ("ALLOC", "REALLOC"):
+        if name != "FREE":
             p["allocations"] += 1
-            p["bytes"] += v["size"]
-        if name in ("FREE", "REALLOC"):
+            p["bytes_allocated"] += v["size"]
+        if name != "ALLOC":
             p["frees"] += 1
     print(json.dumps({"records": kinds, "processes": procs}, indent=1))
 
 
 def main():
-    words = sys.argv[1:]
-    stats = "--stats" in words
-    paths = [w for w in words if not w.startswith("--")]
-    if len(paths) != 1 or any(w.startswith("--") and w != "--stats" for w in words):
-        print("usage: decode.py [--stats] TRACE", file=sys.stderr)
+    options = [w for w in sys.argv[1:] if w.startswith("--")]
+    paths = [w for w in sys.argv[1:] if not w.startswith("--")]
+    if len(paths) != 1 or any(o not in ("--json", "--stats") for o in options):
+        print("usage: decode.py [--json | --stats] TRACE", file=sys.stderr)
         return 2
     try:
         with open(paths[0], "rb") as f:
             trace = Trace(f.read())
-        (print_stats if stats else print_records)(trace)
+        (print_stats if "--stats" in options else print_records)(trace)
         sys.stdout.flush()
     except BrokenPipeError:
         sys.stdout = None
@@ -267,4 +325,5 @@ def main():
     return 1 if trace.problems else 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,25 +1,40 @@
 // The two readers of the format agree: records of every kind, expanded from events.def, are written
 // by the encoders, decoded by the C decoders, and compared line by line with scripts/decode.py,
-// which was written from docs/FORMAT.md alone.
+// which was written from docs/FORMAT.md alone. So are the examples of that document and traces of
+// real programs.
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "memtrace/events.h"
+#include "support/damage.h"
+#include "support/harness.h"
+#include "trace/cursor.h"
+
+using memtrace_test::Execute;
+using memtrace_test::Program;
+using memtrace_test::ReadAll;
+using memtrace_test::Report;
+using memtrace_test::Result;
+using memtrace_test::SourcePath;
+using memtrace_test::TempDir;
+using memtrace_test::WriteAll;
 
 namespace {
+
+using Lines = std::vector<std::string>;
 
 // Values that matter for varints and deltas; addresses stay within 57 bits.
 const uint64_t kValues[] = { 0, 1, 127, 128, 300, 0x7f1234567890, 0xffffffff, (1ull << 56) + 3 };
 constexpr size_t kRounds = sizeof(kValues) / sizeof(kValues[0]);
-const char kText[] = "a\0b\"\\\n\x7f\x80\xff/tail of a text";
+const char kText[] = "a\0b\"\\\n\r\t\b\f\x1f\x7f\x80\xff/tail";
 
 struct Generator {
 	size_t round = 0, field = 0;
@@ -43,23 +58,25 @@ struct Generator {
 #define GEN_T(g) (g).Time()
 #define GEN_STR(g) (g).Text()
 
+// As Python's json does it.
 void AppendJson(std::string &out, const mt_str &s)
 {
+	const char escaped[] = "\"\\\n\r\t\b\f", letters[] = "\"\\nrtbf";
 	char buf[8];
 
 	out += '"';
 	for (uint32_t i = 0; i < s.len; i++) {
 		auto c = static_cast<unsigned char>(s.data[i]);
+		const char *known = c ? strchr(escaped, c) : nullptr;
 
-		if (c == '"' || c == '\\')
-			(out += '\\') += static_cast<char>(c);
-		else if (c == '\n')
-			out += "\\n";
-		else if (c < 0x20 || c > 0x7e) {
+		if (known) {
+			(out += '\\') += letters[known - escaped];
+		} else if (c < 0x20 || c > 0x7e) {
 			snprintf(buf, sizeof(buf), "\\u%04x", c);
 			out += buf;
-		} else
+		} else {
 			out += static_cast<char>(c);
+		}
 	}
 	out += '"';
 }
@@ -69,11 +86,11 @@ void AppendJson(std::string &out, uint64_t v)
 	out += std::to_string(v);
 }
 
-std::string Print(const mt_record &r, unsigned proc, unsigned stream, unsigned seq)
+// The record as scripts/decode.py prints it, without the numbers of its chunk.
+std::string Print(const mt_record &r)
 {
-	std::string out = "{\"proc\": " + std::to_string(proc) +
-			  ", \"stream\": " + std::to_string(stream) +
-			  ", \"seq\": " + std::to_string(seq) + ", \"record\": ";
+	std::string out = "{\"record\": ";
+	char tag[8];
 
 	switch (r.id) {
 #define MT_EVENT(NAME, name, class, tag, text)                                                   \
@@ -93,9 +110,16 @@ std::string Print(const mt_record &r, unsigned proc, unsigned stream, unsigned s
 #undef MT_OPTIONAL
 #undef MT_END
 	default:
-		out += "unknown";
+		snprintf(tag, sizeof(tag), "0x%02x", r.id);
+		out += "\"" + std::string(tag) + "\"";
 	}
 	return out + "}";
+}
+
+std::string Print(const mt_record &r, uint32_t proc, uint32_t stream, uint32_t seq)
+{
+	return "{\"proc\": " + std::to_string(proc) + ", \"stream\": " + std::to_string(stream) +
+	       ", \"seq\": " + std::to_string(seq) + ", " + Print(r).substr(1);
 }
 
 // All records once per round, in table order.
@@ -145,7 +169,7 @@ std::vector<uint8_t> WrapInFile(const std::vector<uint8_t> &payload, uint64_t ba
 	chunk.self = MT_HEADER_BYTES + MT_UNIT_BYTES; // a unit of nothing before it
 	chunk.proc = 7;
 	chunk.stream = 3;
-	chunk.seq = 2;
+	chunk.seq = 0;
 	chunk.base_time = base_time;
 	chunk.used = static_cast<uint32_t>(payload.size());
 	chunk.check = mt_chunk_check(&chunk);
@@ -155,42 +179,103 @@ std::vector<uint8_t> WrapInFile(const std::vector<uint8_t> &payload, uint64_t ba
 	return file;
 }
 
-std::vector<std::string> DecodeC(const std::vector<uint8_t> &payload, uint64_t base_time)
+Lines DecodeC(const std::vector<uint8_t> &payload, uint64_t base_time)
 {
-	std::vector<std::string> lines;
+	Lines lines;
 	const uint8_t *p = payload.data(), *end = p + payload.size();
 	mt_codec codec;
 	mt_record record;
 
 	mt_codec_start(&codec, base_time);
 	while (p < end && (p = mt_get_record(p, end, &codec, &record)))
-		lines.push_back(Print(record, 7, 3, 2));
+		lines.push_back(Print(record, 7, 3, 0));
 	EXPECT_EQ(p, end);
 	return lines;
 }
 
-// Output lines of decode.py, and its exit status.
-std::vector<std::string> DecodePython(const std::vector<uint8_t> &file, int *status)
+Lines Split(const std::string &text)
 {
-	std::string path = testing::TempDir() + "decode." + std::to_string(getpid()) + ".bin";
-	std::vector<std::string> lines;
-	std::string text;
-	char buf[4096];
-	size_t n;
-
-	std::ofstream(path, std::ios::binary)
-		.write(reinterpret_cast<const char *>(file.data()),
-		       static_cast<std::streamsize>(file.size()));
-	FILE *out = popen(("python3 " MT_SOURCE_DIR "/scripts/decode.py " + path + " 2>/dev/null").c_str(),
-			  "r");
-	while ((n = fread(buf, 1, sizeof(buf), out)) > 0)
-		text.append(buf, n);
-	*status = pclose(out);
-	unlink(path.c_str());
 	std::istringstream in(text);
+	Lines lines;
+
 	for (std::string line; std::getline(in, line);)
 		lines.push_back(line);
 	return lines;
+}
+
+// What scripts/decode.py says of the file.
+Result RunPython(const std::string &script, const std::vector<std::string> &arguments)
+{
+	memtrace_test::Command command;
+
+	command.argv = { "python3", SourcePath(script) };
+	command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
+	command.traced = false;
+	return Execute(command);
+}
+
+Lines DecodePython(const std::vector<uint8_t> &file, Result *result)
+{
+	TempDir dir;
+
+	WriteAll(dir.File("trace.bin"),
+		 std::string(reinterpret_cast<const char *>(file.data()), file.size()));
+	*result = RunPython("scripts/decode.py", { dir.File("trace.bin") });
+	return Split(result->out);
+}
+
+// All records of a trace by the C reader, chunk by chunk in the order of the file.
+Lines DecodeFile(const std::string &path)
+{
+	char *error = nullptr;
+	struct trace *t = trace_open(path.c_str(), &error);
+	std::vector<trace_chunk> chunks;
+	Lines lines;
+	size_t count;
+
+	if (!t) {
+		ADD_FAILURE() << error;
+		return lines;
+	}
+	const trace_chunk *all = trace_chunks(t, &count);
+
+	chunks.assign(all, all + count);
+	std::sort(chunks.begin(), chunks.end(),
+		  [](const trace_chunk &a, const trace_chunk &b) { return a.offset < b.offset; });
+	for (const trace_chunk &chunk : chunks) {
+		struct cursor c;
+
+		cursor_init_chunk(&c, t, &chunk);
+		while (cursor_next(&c))
+			lines.push_back(Print(c.record, chunk.proc, chunk.stream, chunk.seq));
+		cursor_release(&c);
+	}
+	trace_close(t);
+	return lines;
+}
+
+void ExpectEqualLines(const Lines &c, const Lines &python)
+{
+	ASSERT_EQ(c.size(), python.size());
+	for (size_t i = 0; i < c.size(); i++)
+		ASSERT_EQ(c[i], python[i]) << "record " << i;
+}
+
+// The block of docs/FORMAT.md that begins with ```worked: bytes, and indented what they say.
+void ReadWorkedExample(std::vector<uint8_t> *bytes, Lines *printed)
+{
+	bool inside = false;
+
+	for (const std::string &line : Split(ReadAll(SourcePath("docs/FORMAT.md")))) {
+		if (line == "```worked" || (inside && line == "```"))
+			inside = !inside;
+		else if (inside && line[0] == ' ')
+			printed->push_back(line.substr(line.find('{')));
+		else if (inside)
+			for (size_t i = 0; i + 1 < line.size(); i += 3)
+				bytes->push_back(static_cast<uint8_t>(
+					std::stoi(line.substr(i, 2), nullptr, 16)));
+	}
 }
 
 } // namespace
@@ -199,15 +284,110 @@ TEST(Decode, IndependentReaderAgreesOnEveryRecordKind)
 {
 	Generator g;
 	std::vector<uint8_t> payload = EncodeAll(g, 900);
-	std::vector<std::string> c = DecodeC(payload, 900);
-	int status = -1;
-	std::vector<std::string> python = DecodePython(WrapInFile(payload, 900), &status);
+	Lines c = DecodeC(payload, 900);
+	Result result;
+	Lines python = DecodePython(WrapInFile(payload, 900), &result);
 
-	EXPECT_EQ(status, 0);
-	ASSERT_EQ(c.size(), python.size());
+	EXPECT_TRUE(result.Exited(0)) << Describe(result);
 	ASSERT_GE(c.size(), 25 * kRounds);
-	for (size_t i = 0; i < c.size(); i++)
-		ASSERT_EQ(c[i], python[i]) << "record " << i;
+	ExpectEqualLines(c, python);
+}
+
+TEST(Decode, BothReadersReadTheExamplesOfTheFormatDocument)
+{
+	std::vector<uint8_t> payload;
+	Lines document, c, python;
+	Result result;
+
+	ReadWorkedExample(&payload, &document);
+	ASSERT_GE(document.size(), 12u);
+	const uint8_t *p = payload.data(), *end = p + payload.size();
+	mt_codec codec;
+	mt_record record;
+
+	mt_codec_start(&codec, 100);
+	while (p && p < end && (p = mt_get_record(p, end, &codec, &record)))
+		c.push_back(Print(record));
+	EXPECT_EQ(p, end);
+	ExpectEqualLines(document, c);
+	for (const std::string &line : DecodePython(WrapInFile(payload, 100), &result))
+		python.push_back("{" + line.substr(line.find("\"record\"")));
+	EXPECT_TRUE(result.Exited(0)) << Describe(result);
+	ExpectEqualLines(document, python);
+}
+
+TEST(Decode, IndependentReaderAgreesOnTracesOfRealPrograms)
+{
+	const std::vector<std::vector<std::string>> programs = {
+		{ "fork_tree", "2", "2", "50" }, { "heap_threads" }, { "mappings" }, { "kinds_of_children" }
+	};
+
+	for (const auto &program : programs) {
+		TempDir dir;
+		Result run = Execute(Program(dir, program[0], { program.begin() + 1, program.end() }));
+		Result read = RunPython("scripts/decode.py", { dir.File("trace.bin") });
+
+		SCOPED_TRACE(program[0]);
+		EXPECT_TRUE(read.Exited(0)) << Describe(run) << read.err;
+		ASSERT_GT(read.out.size(), 1000u);
+		ExpectEqualLines(DecodeFile(dir.File("trace.bin")), Split(read.out));
+	}
+}
+
+TEST(Decode, IndependentReaderCountsWhatTheReportCounts)
+{
+	TempDir dir;
+	Result run = Execute(Program(dir, "fork_tree", { "2", "3", "40" }));
+	memtrace_test::Json report = Report(dir.File("trace.bin"))["processes"], python;
+	long allocations = 0, bytes = 0;
+
+	python = memtrace_test::Json::Parse(
+		RunPython("scripts/decode.py", { "--stats", dir.File("trace.bin") }).out)["processes"];
+	ASSERT_EQ(report.size(), 13u) << Describe(run);
+	ASSERT_EQ(python.size(), 13u);
+	for (size_t i = 0; i < report.size(); i++) {
+		EXPECT_GT(report[i]["allocations"].Long(), 0);
+		allocations += report[i]["allocations"].Long();
+		bytes += report[i]["bytes_allocated"].Long();
+	}
+	for (size_t number = 1; number <= python.size(); number++) {
+		memtrace_test::Json p = python[std::to_string(number).c_str()];
+
+		EXPECT_GT(p["pid"].Long(), 0);
+		allocations -= p["allocations"].Long();
+		bytes -= p["bytes_allocated"].Long();
+	}
+	EXPECT_EQ(allocations, 0);
+	EXPECT_EQ(bytes, 0);
+}
+
+TEST(Decode, IndependentReaderSurvivesEveryCutAndMuchDamage)
+{
+	TempDir dir;
+	memtrace_test::TraceWriter w;
+
+	memtrace_test::FamilyTrace(w);
+	w.save(dir.File("trace.bin"));
+	Result result = RunPython("tests/support/decode_damage.py",
+				  { SourcePath("scripts/decode.py"), dir.File("trace.bin") });
+	EXPECT_TRUE(result.Exited(0)) << Describe(result);
+	EXPECT_NE(result.out.find("2000 damages"), std::string::npos) << result.out;
+}
+
+TEST(Decode, IndependentReaderRefusesWhatIsNoTraceInOneLine)
+{
+	TempDir dir;
+
+	WriteAll(dir.File("empty"), "");
+	WriteAll(dir.File("other"), std::string(5000, 'x'));
+	for (const std::string &path : { dir.File("empty"), dir.File("other"), dir.path, dir.File("none") }) {
+		Result result = RunPython("scripts/decode.py", { path });
+
+		EXPECT_TRUE(result.Exited(1)) << path;
+		EXPECT_EQ(result.out, "");
+		EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+		EXPECT_NE(result.err.find(path), std::string::npos) << result.err;
+	}
 }
 
 TEST(Decode, DecodedRecordsAreTheOnesThatWereWritten)
@@ -255,13 +435,14 @@ TEST(Decode, CutFileIsReadAsFarAsItGoesAndSaidToBeCut)
 {
 	Generator g;
 	std::vector<uint8_t> payload = EncodeAll(g, 900);
-	std::vector<std::string> c = DecodeC(payload, 900);
+	Lines c = DecodeC(payload, 900);
 	std::vector<uint8_t> file = WrapInFile(payload, 900);
-	int status = 0;
+	Result result;
 
 	file.resize(MT_HEADER_BYTES + MT_UNIT_BYTES + sizeof(mt_chunk) + payload.size() / 2);
-	std::vector<std::string> python = DecodePython(file, &status);
-	EXPECT_NE(status, 0);
+	Lines python = DecodePython(file, &result);
+	EXPECT_TRUE(result.Exited(1));
+	EXPECT_NE(result.err.find("are missing"), std::string::npos) << result.err;
 	ASSERT_GT(python.size(), 0u);
 	ASSERT_LT(python.size(), c.size());
 	for (size_t i = 0; i < python.size(); i++)

@@ -30,7 +30,7 @@ TEST(Fork, StressWithThreadsInDlopenAndExceptionsHangsNoChild)
 	long children = 0;
 
 	EXPECT_EQ(truth.error, "");
-	EXPECT_EQ(truth.damage, 0u);
+	EXPECT_EQ(truth.damage_text, "");
 	for (const TracedProcess &p : truth.processes) {
 		if (p.reason != MT_PROCESS_FORK)
 			continue;
@@ -61,7 +61,7 @@ void ExpectHelpers(const std::string &how)
 	TraceTruth truth = ReadTruth(dir.File("trace.bin"));
 
 	EXPECT_EQ(truth.error, "");
-	EXPECT_EQ(truth.damage, 0u);
+	EXPECT_EQ(truth.damage_text, "");
 	EXPECT_EQ(truth.lost_events, 0u);
 	for (const TracedProcess &p : truth.processes) {
 		if (p.reason == MT_PROCESS_ROOT)

@@ -304,9 +304,25 @@ TraceTruth ReadTruth(const std::string &path, uint64_t ignore_from)
 	const trace_problems *bad = trace_damage(t);
 
 	truth.lost_events = bad->lost_events;
-	truth.damage += bad->header_damage + bad->missing_bytes + bad->garbage_bytes +
-			bad->cut_chunks + bad->bad_chunks + bad->missing_chunks +
-			bad->duplicate_chunks + bad->lost_processes + bad->unknown_records;
+	const std::pair<const char *, uint64_t> parts[] = {
+		{ "header_damage", bad->header_damage },
+		{ "missing_bytes", bad->missing_bytes },
+		{ "garbage_bytes", bad->garbage_bytes },
+		{ "cut_chunks", bad->cut_chunks },
+		{ "bad_chunks", bad->bad_chunks },
+		{ "missing_chunks", bad->missing_chunks },
+		{ "duplicate_chunks", bad->duplicate_chunks },
+		{ "lost_processes", bad->lost_processes },
+		{ "unknown_records", bad->unknown_records },
+	};
+
+	if (truth.damage)
+		truth.damage_text = "nameless processes " + std::to_string(truth.damage) + " ";
+	for (const auto &[name, count] : parts) {
+		truth.damage += count;
+		if (count)
+			truth.damage_text += std::string(name) + " " + std::to_string(count) + " ";
+	}
 	trace_close(t);
 	return truth;
 }
@@ -320,7 +336,7 @@ void ExpectTruth(const std::string &trace, const std::string &output, size_t pro
 	ASSERT_EQ(truth.error, "");
 	EXPECT_EQ(expected.size(), processes) << output;
 	EXPECT_EQ(truth.lost_events, 0u);
-	EXPECT_EQ(truth.damage, 0u);
+	EXPECT_EQ(truth.damage_text, "");
 	for (const auto &[pid, want] : expected) {
 		const TracedProcess *p = truth.ByPid((uint32_t)pid);
 

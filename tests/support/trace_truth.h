@@ -45,6 +45,7 @@ struct TraceTruth {
 	std::string error; /* it could not be read */
 	std::vector<TracedProcess> processes;
 	uint64_t lost_events = 0, damage = 0; /* damage: anything a whole trace has none of */
+	std::string damage_text; /* its parts, in words */
 
 	const TracedProcess *ByPid(uint32_t pid) const; /* with a window if there is one; or NULL */
 };
