@@ -271,16 +271,18 @@ void (*mt_on_first_call)(void) = first_call;
 void mt_forked_check_end(struct mt_thread *t)
 {
 	if (mt_pymem_was_replaced())
-		mt_record_note(t, "the program replaced Python's allocators (PYTHONMALLOC or -X dev): "
-				  "objects made after that are not in the trace");
+		mt_record_note(t,
+			       "the program replaced Python's allocators (PYTHONMALLOC or -X dev): "
+			       "objects made after that are not in the trace");
 }
 
 void mt_forked_say_end(void)
 {
 	const struct mt_file_header *h = mt_file.header;
 	uint32_t error = __atomic_load_n(&h->error, __ATOMIC_RELAXED);
-	uint64_t kib = (MT_HEADER_BYTES + __atomic_load_n(&h->next, __ATOMIC_RELAXED) *
-						  MT_UNIT_BYTES) / 1024;
+	uint64_t kib =
+		(MT_HEADER_BYTES + __atomic_load_n(&h->next, __ATOMIC_RELAXED) * MT_UNIT_BYTES) /
+		1024;
 
 	if (!is_root || mt_process.pid != h->root_pid)
 		return;

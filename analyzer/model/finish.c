@@ -108,8 +108,7 @@ static uint32_t site_intern(struct sites *all, const struct local_site *s)
 	bool backing = s->kind & MT_KIND_BACKING;
 	struct site *site;
 
-	index_each(&all->set, hash, i)
-	{
+	index_each (&all->set, hash, i) {
 		site = &all->sites.items[i];
 		if (site->native == s->native && site->python == s->python && site->kind == kind &&
 		    site->backing == backing)

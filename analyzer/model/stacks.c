@@ -75,8 +75,9 @@ static uint32_t native_intern(struct builder *b, const struct native_node *n)
 	key.offset = n->offset;
 	key.interrupted = n->interrupted;
 	hash = hash_bytes(&key, sizeof(key));
-	index_each(&b->native_set, hash,
-		   i) if (!memcmp(&b->native.items[i], &key, sizeof(key))) return (uint32_t)i;
+	index_each (&b->native_set, hash, i)
+		if (!memcmp(&b->native.items[i], &key, sizeof(key)))
+			return (uint32_t)i;
 	if (!b->native.count)
 		(void)vec_push(&b->native); /* [0]: the empty stack */
 	index_add(&b->native_set, hash, (uint32_t)b->native.count);
@@ -248,8 +249,9 @@ static uint32_t python_intern(struct builder *b, uint32_t parent, uint32_t code,
 	key.offset = offset;
 	key.entry = entry;
 	hash = hash_bytes(&key, sizeof(key));
-	index_each(&b->python_set, hash,
-		   i) if (!memcmp(&b->python.items[i], &key, sizeof(key))) return (uint32_t)i;
+	index_each (&b->python_set, hash, i)
+		if (!memcmp(&b->python.items[i], &key, sizeof(key)))
+			return (uint32_t)i;
 	index_add(&b->python_set, hash, (uint32_t)b->python.count);
 	memcpy(vec_push(&b->python), &key, sizeof(key));
 	return (uint32_t)b->python.count - 1;

@@ -102,15 +102,23 @@ static uint64_t chunk_add(struct trace *t, uint64_t offset, struct mt_chunk *chu
 	return end;
 }
 
-/* Units that hold no chunk are zero: given back, or claimed by a process that died right then. */
+/*
+ * Units that hold no chunk are zero: given back, or claimed by a process that died right then. One
+ * that died while it filled in the chunk's header leaves some of that, but never the magic, which is
+ * stored last, and nothing behind it.
+ */
 static void note_hole(struct trace *t, uint64_t from)
 {
 	uint64_t left = t->size - from;
 	size_t len = left < UNIT ? (size_t)left : UNIT;
 	const uint8_t *p = trace_at(t, from, len);
 
-	if (p && !all_zero(p, len))
-		t->problems.garbage_bytes += len;
+	if (!p || all_zero(p, len))
+		return;
+	if (len > sizeof(struct mt_chunk) && all_zero(p, sizeof(uint32_t)) &&
+	    all_zero(p + sizeof(struct mt_chunk), len - sizeof(struct mt_chunk)))
+		return;
+	t->problems.garbage_bytes += len;
 }
 
 static int by_place_in_stream(const void *a, const void *b)

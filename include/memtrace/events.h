@@ -51,7 +51,9 @@ typedef struct mt_str mt_type_STR;
 #define MT_EVENT(NAME, name, class, tag, text) struct mt_ev_##name {
 #define MT_FIELD(type, name, text) mt_type_##type name;
 #define MT_OPTIONAL(type, name, bit, text) mt_type_##type name;
-#define MT_END(NAME, name) };
+#define MT_END(NAME, name)                                                                         \
+	}                                                                                          \
+	;
 #include "events.def"
 #undef MT_EVENT
 #undef MT_FIELD
@@ -71,7 +73,8 @@ enum mt_event_id {
 };
 
 struct mt_record {
-	unsigned int id; /* enum mt_event_id; a framed tag outside it is one this reader can't know */
+	unsigned int
+		id; /* enum mt_event_id; a framed tag outside it is one this reader can't know */
 	union {
 		struct mt_str unknown; /* payload of an unknown framed record */
 #define MT_EVENT(NAME, name, class, tag, text) struct mt_ev_##name name;
@@ -105,36 +108,36 @@ static inline uint64_t mt_addr_decode(uint64_t code, uint64_t last)
 	return last + (uint64_t)(code & 1 ? d : (int64_t)((uint64_t)d * 16));
 }
 
-#define MT_DELTA_CODEC(type, member)                                                             \
-	static inline uint8_t *mt_put_HOT_##type(uint8_t *p, struct mt_codec *c, uint64_t v)     \
-	{                                                                                        \
-		p = mt_put_varint(p, mt_zigzag((int64_t)(v - c->member)));                       \
-		c->member = v;                                                                   \
-		return p;                                                                        \
-	}                                                                                        \
-	static inline const uint8_t *mt_get_HOT_##type(const uint8_t *p, const uint8_t *end,     \
-						       struct mt_codec *c, uint64_t *v)          \
-	{                                                                                        \
-		uint64_t raw;                                                                    \
-                                                                                                 \
-		p = mt_get_varint(p, end, &raw);                                                 \
-		if (p)                                                                           \
-			*v = c->member += (uint64_t)mt_unzigzag(raw);                            \
-		return p;                                                                        \
-	}                                                                                        \
-	static inline uint8_t *mt_put_FRAMED_##type(uint8_t *p, struct mt_codec *c, uint64_t v)  \
-	{                                                                                        \
-		return mt_put_varint(p, mt_zigzag((int64_t)(v - c->member)));                    \
-	}                                                                                        \
-	static inline const uint8_t *mt_get_FRAMED_##type(const uint8_t *p, const uint8_t *end,  \
-							  struct mt_codec *c, uint64_t *v)       \
-	{                                                                                        \
-		uint64_t raw;                                                                    \
-                                                                                                 \
-		p = mt_get_varint(p, end, &raw);                                                 \
-		if (p)                                                                           \
-			*v = c->member + (uint64_t)mt_unzigzag(raw);                             \
-		return p;                                                                        \
+#define MT_DELTA_CODEC(type, member)                                                               \
+	static inline uint8_t *mt_put_HOT_##type(uint8_t *p, struct mt_codec *c, uint64_t v)       \
+	{                                                                                          \
+		p = mt_put_varint(p, mt_zigzag((int64_t)(v - c->member)));                         \
+		c->member = v;                                                                     \
+		return p;                                                                          \
+	}                                                                                          \
+	static inline const uint8_t *mt_get_HOT_##type(const uint8_t *p, const uint8_t *end,       \
+						       struct mt_codec *c, uint64_t *v)            \
+	{                                                                                          \
+		uint64_t raw;                                                                      \
+                                                                                                   \
+		p = mt_get_varint(p, end, &raw);                                                   \
+		if (p)                                                                             \
+			*v = c->member += (uint64_t)mt_unzigzag(raw);                              \
+		return p;                                                                          \
+	}                                                                                          \
+	static inline uint8_t *mt_put_FRAMED_##type(uint8_t *p, struct mt_codec *c, uint64_t v)    \
+	{                                                                                          \
+		return mt_put_varint(p, mt_zigzag((int64_t)(v - c->member)));                      \
+	}                                                                                          \
+	static inline const uint8_t *mt_get_FRAMED_##type(const uint8_t *p, const uint8_t *end,    \
+							  struct mt_codec *c, uint64_t *v)         \
+	{                                                                                          \
+		uint64_t raw;                                                                      \
+                                                                                                   \
+		p = mt_get_varint(p, end, &raw);                                                   \
+		if (p)                                                                             \
+			*v = c->member + (uint64_t)mt_unzigzag(raw);                               \
+		return p;                                                                          \
 	}
 
 MT_DELTA_CODEC(N, native)
@@ -143,7 +146,8 @@ MT_DELTA_CODEC(C, frame)
 
 static inline uint8_t *mt_put_HOT_T(uint8_t *p, struct mt_codec *c, uint64_t v)
 {
-	uint64_t dt = v > c->time ? v - c->time : 0; /* a clock that steps back costs order, not data */
+	uint64_t dt = v > c->time ? v - c->time
+				  : 0; /* a clock that steps back costs order, not data */
 
 	c->time += dt;
 	return mt_put_varint(p, dt);
@@ -293,15 +297,15 @@ static inline const uint8_t *mt_get_FRAMED_STR(const uint8_t *p, const uint8_t *
 #define mt_room_C(v) MT_VARINT_MAX
 #define mt_room_STR(v) (MT_VARINT_MAX + (size_t)(v).len)
 
-#define MT_EVENT(NAME, name, class, tag, text)                                                   \
-	static inline size_t mt_##name##_room(const struct mt_ev_##name *e)                      \
-	{                                                                                        \
-		(void)e;                                                                         \
+#define MT_EVENT(NAME, name, class, tag, text)                                                     \
+	static inline size_t mt_##name##_room(const struct mt_ev_##name *e)                        \
+	{                                                                                          \
+		(void)e;                                                                           \
 		return 1 + MT_LENGTH_BYTES
 #define MT_FIELD(type, name, text) +mt_room_##type(e->name)
 #define MT_OPTIONAL(type, name, bit, text) +mt_room_##type(e->name)
-#define MT_END(NAME, name)                                                                       \
-	;                                                                                        \
+#define MT_END(NAME, name)                                                                         \
+	;                                                                                          \
 	}
 #include "events.def"
 #undef MT_EVENT
@@ -323,31 +327,31 @@ static inline const uint8_t *mt_get_FRAMED_STR(const uint8_t *p, const uint8_t *
 #define mt_class_HOT 0
 #define mt_class_FRAMED 1
 #define MT_PUT(type, v) (framed ? mt_put_FRAMED_##type(p, c, v) : mt_put_HOT_##type(p, c, v))
-#define MT_GET(type, v)                                                                          \
+#define MT_GET(type, v)                                                                            \
 	(framed ? mt_get_FRAMED_##type(p, end, c, v) : mt_get_HOT_##type(p, end, c, v))
 
-#define MT_EVENT(NAME, name, class, tag, text)                                                   \
-	static inline uint8_t *mt_put_##name(uint8_t *p, struct mt_codec *c,                     \
-					     const struct mt_ev_##name *e)                       \
-	{                                                                                        \
-		const int framed = mt_class_##class;                                             \
-		uint8_t *const head = p;                                                         \
-		uint8_t bits = (uint8_t)(tag);                                                   \
-                                                                                                 \
+#define MT_EVENT(NAME, name, class, tag, text)                                                     \
+	static inline uint8_t *mt_put_##name(uint8_t *p, struct mt_codec *c,                       \
+					     const struct mt_ev_##name *e)                         \
+	{                                                                                          \
+		const int framed = mt_class_##class;                                               \
+		uint8_t *const head = p;                                                           \
+		uint8_t bits = (uint8_t)(tag);                                                     \
+                                                                                                   \
 		p += framed ? 1 + MT_LENGTH_BYTES : 1;
 #define MT_FIELD(type, name, text) p = MT_PUT(type, e->name);
-#define MT_OPTIONAL(type, name, bit, text)                                                       \
-	if (mt_has_##type(c, e->name)) {                                                         \
-		bits |= (uint8_t)(1u << (bit));                                                  \
-		p = MT_PUT(type, e->name);                                                       \
-	} else {                                                                                 \
-		(void)mt_absent_##type(c);                                                       \
+#define MT_OPTIONAL(type, name, bit, text)                                                         \
+	if (mt_has_##type(c, e->name)) {                                                           \
+		bits |= (uint8_t)(1u << (bit));                                                    \
+		p = MT_PUT(type, e->name);                                                         \
+	} else {                                                                                   \
+		(void)mt_absent_##type(c);                                                         \
 	}
-#define MT_END(NAME, name)                                                                       \
-	*head = bits;                                                                            \
-	if (framed)                                                                              \
-		mt_put_length(head + 1, (uint32_t)(p - head - 1 - MT_LENGTH_BYTES));             \
-	return p;                                                                                \
+#define MT_END(NAME, name)                                                                         \
+	*head = bits;                                                                              \
+	if (framed)                                                                                \
+		mt_put_length(head + 1, (uint32_t)(p - head - 1 - MT_LENGTH_BYTES));               \
+	return p;                                                                                  \
 	}
 #include "events.def"
 #undef MT_EVENT
@@ -358,31 +362,31 @@ static inline const uint8_t *mt_get_FRAMED_STR(const uint8_t *p, const uint8_t *
 /* ---- decoders: from the byte after the tag (HOT) or after the length (FRAMED) ------------------- */
 
 /* A framed record may end early: fields added by a later version are 0 in an older trace. */
-#define MT_EVENT(NAME, name, class, tag, text)                                                   \
-	static inline const uint8_t *mt_get_##name(const uint8_t *p, const uint8_t *end,         \
-						   struct mt_codec *c, uint8_t bits,             \
-						   struct mt_ev_##name *e)                       \
-	{                                                                                        \
-		const int framed = mt_class_##class;                                             \
-                                                                                                 \
-		(void)bits;                                                                      \
+#define MT_EVENT(NAME, name, class, tag, text)                                                     \
+	static inline const uint8_t *mt_get_##name(const uint8_t *p, const uint8_t *end,           \
+						   struct mt_codec *c, uint8_t bits,               \
+						   struct mt_ev_##name *e)                         \
+	{                                                                                          \
+		const int framed = mt_class_##class;                                               \
+                                                                                                   \
+		(void)bits;                                                                        \
 		memset(e, 0, sizeof(*e));
-#define MT_FIELD(type, name, text)                                                               \
-	if (framed && p == end)                                                                  \
-		return p;                                                                        \
-	p = MT_GET(type, &e->name);                                                              \
-	if (!p)                                                                                  \
+#define MT_FIELD(type, name, text)                                                                 \
+	if (framed && p == end)                                                                    \
+		return p;                                                                          \
+	p = MT_GET(type, &e->name);                                                                \
+	if (!p)                                                                                    \
 		return NULL;
-#define MT_OPTIONAL(type, name, bit, text)                                                       \
-	if (bits & (1u << (bit))) {                                                              \
-		p = MT_GET(type, &e->name);                                                      \
-		if (!p)                                                                          \
-			return NULL;                                                             \
-	} else {                                                                                 \
-		e->name = mt_absent_##type(c);                                                   \
+#define MT_OPTIONAL(type, name, bit, text)                                                         \
+	if (bits & (1u << (bit))) {                                                                \
+		p = MT_GET(type, &e->name);                                                        \
+		if (!p)                                                                            \
+			return NULL;                                                               \
+	} else {                                                                                   \
+		e->name = mt_absent_##type(c);                                                     \
 	}
-#define MT_END(NAME, name)                                                                       \
-	return p;                                                                                \
+#define MT_END(NAME, name)                                                                         \
+	return p;                                                                                  \
 	}
 #include "events.def"
 #undef MT_EVENT
@@ -397,8 +401,8 @@ static inline int mt_get_framed(const uint8_t *p, const uint8_t *end, struct mt_
 				struct mt_record *r)
 {
 #define mt_case_HOT(NAME, name)
-#define mt_case_FRAMED(NAME, name)                                                               \
-	case MT_EV_##NAME:                                                                       \
+#define mt_case_FRAMED(NAME, name)                                                                 \
+	case MT_EV_##NAME:                                                                         \
 		return mt_get_##name(p, end, c, 0, &r->u.name) ? 0 : -1;
 #define MT_EVENT(NAME, name, class, tag, text) mt_case_##class(NAME, name)
 #define MT_FIELD(type, name, text)

@@ -38,7 +38,8 @@
 /* Bits of mt_file_header.flags. */
 enum mt_file_flags {
 	MT_FILE_TSC = 1, /* ticks are the CPU's invariant time-stamp counter, else nanoseconds */
-	MT_FILE_NO_FALLOCATE = 2, /* the file system cannot reserve space; zeros were written instead */
+	MT_FILE_NO_FALLOCATE =
+		2, /* the file system cannot reserve space; zeros were written instead */
 	MT_FILE_FULL = 4, /* a process could not get more space; see `error` */
 };
 
@@ -79,8 +80,10 @@ struct mt_proc_slot {
 
 struct mt_chunk {
 	uint32_t magic; /* MT_CHUNK_MAGIC, stored last when the header is complete */
-	uint32_t units; /* atomic; size of header and payload; shrinks when the tail is given back */
-	uint64_t self; /* offset of this header in the file: tells it from payload that looks alike */
+	uint32_t
+		units; /* atomic; size of header and payload; shrinks when the tail is given back */
+	uint64_t
+		self; /* offset of this header in the file: tells it from payload that looks alike */
 	uint32_t proc; /* number of the writing process */
 	uint32_t stream; /* within the process; chunks of a stream follow each other by seq */
 	uint32_t seq; /* from 0 */

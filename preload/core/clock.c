@@ -44,8 +44,8 @@ int mt_clock_tsc_is_usable(void)
 		return 0;
 	if (!__get_cpuid(0x80000001, &a, &b, &c, &d) || !(d & (1u << 27))) /* rdtscp */
 		return 0;
-	if (mt_sys_slurp("/sys/devices/system/clocksource/clocksource0/current_clocksource",
-			 source, sizeof(source)) < 0)
+	if (mt_sys_slurp("/sys/devices/system/clocksource/clocksource0/current_clocksource", source,
+			 sizeof(source)) < 0)
 		return 0;
 	return !strncmp(source, "tsc", 3) || !strncmp(source, "kvm-clock", 9) ||
 	       !strncmp(source, "hyperv_clocksource_tsc_page", 27);

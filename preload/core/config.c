@@ -21,7 +21,7 @@ static const struct option {
 	enum type type;
 	int64_t low, high;
 } options[] = {
-#define MT_OPTION(field, NAME, option, TYPE, def, low, high, argument, help)                     \
+#define MT_OPTION(field, NAME, option, TYPE, def, low, high, argument, help)                       \
 	{ #NAME, def, argument, offsetof(struct mt_config, field), TYPE, low, high },
 #include "memtrace/options.def"
 #undef MT_OPTION

@@ -22,7 +22,8 @@ enum mt_guard {
 	MT_GUARD_NONE = 0,
 	MT_GUARD_REAL = 1, /* the real allocator runs: mappings made now are its backing store */
 	MT_GUARD_SELF = 2, /* the shim itself runs */
-	MT_GUARD_DOMAIN = 3, /* an allocator above malloc runs (CPython's): what it takes from malloc
+	MT_GUARD_DOMAIN =
+		3, /* an allocator above malloc runs (CPython's): what it takes from malloc
 			      * or maps is its backing store, and its blocks are counted */
 };
 
@@ -53,7 +54,8 @@ static inline struct mt_thread *mt_enter(void)
 		return mt_enter_slow();
 	mt_tls.guard = MT_GUARD_REAL;
 	t->busy = 1;
-	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* busy before state: the gate's side has the fence */
+	__atomic_signal_fence(
+		__ATOMIC_SEQ_CST); /* busy before state: the gate's side has the fence */
 	if (mt_unlikely(mt_state != MT_STATE_RUNNING || !*mt_generation))
 		return mt_enter_closed(t);
 	return t;
@@ -66,8 +68,8 @@ static inline void mt_leave(struct mt_thread *t)
 }
 
 /* Around the making of a record: a signal handler must not start another one inside it. */
-#define MT_SELF_BEGIN()                                                                          \
-	uint32_t outer_guard_ = mt_tls.guard;                                                    \
+#define MT_SELF_BEGIN()                                                                            \
+	uint32_t outer_guard_ = mt_tls.guard;                                                      \
 	mt_tls.guard = MT_GUARD_SELF
 #define MT_SELF_END() mt_tls.guard = outer_guard_
 

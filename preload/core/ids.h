@@ -23,8 +23,8 @@ static inline uint32_t mt_id_new(struct mt_thread *t, enum mt_id_space space)
 	uint32_t range = space == MT_ID_NODE ? 64 : 1;
 
 	if (t->ids[space].next == t->ids[space].end) {
-		t->ids[space].next =
-			__atomic_fetch_add(&mt_ids_next[space], range, __ATOMIC_RELAXED);
+		t->ids[space].next = __atomic_fetch_add(&mt_ids_next[space], range,
+							__ATOMIC_RELAXED);
 		t->ids[space].end = t->ids[space].next + range;
 	}
 	return t->ids[space].next++;

@@ -19,7 +19,7 @@ static const struct {
 	size_t offset;
 	enum need need;
 } entries[] = {
-#define MT_HOOK(family, name, result, parameters, need)                                          \
+#define MT_HOOK(family, name, result, parameters, need)                                            \
 	{ #name, offsetof(struct mt_real, name), need },
 #include "memtrace/hooks.def"
 #undef MT_HOOK

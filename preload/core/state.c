@@ -16,7 +16,8 @@
 #define MADV_WIPEONFORK 18
 #endif
 
-#define GATE_WAIT_NS 20000000u /* a fork of 10 GiB takes 130 ms, but the gate is closed only for
+#define GATE_WAIT_NS                                                                               \
+	20000000u /* a fork of 10 GiB takes 130 ms, but the gate is closed only for
 				* the part of it that other threads could disturb */
 #define GATE_POLL_NS 50000u
 

@@ -155,18 +155,18 @@ MT_EXPORT int posix_memalign(void **out, size_t alignment, size_t size)
 }
 
 /* The aligned variants differ only in the call: one body, so that they cannot drift apart. */
-#define ALIGNED_BODY(call, alignment)                                                            \
-	struct mt_thread *t = mt_enter();                                                        \
-	void *p;                                                                                 \
-                                                                                                 \
-	if (mt_unlikely(!mt_real.malloc))                                                        \
-		return mt_bootstrap_alloc(alignment, size);                                      \
-	p = mt_real.call;                                                                        \
-	if (!t)                                                                                  \
-		return p;                                                                        \
-	if (p)                                                                                   \
-		mt_record_alloc(t, MT_KIND_HEAP, p, size, MT_CALLER());                          \
-	mt_leave(t);                                                                             \
+#define ALIGNED_BODY(call, alignment)                                                              \
+	struct mt_thread *t = mt_enter();                                                          \
+	void *p;                                                                                   \
+                                                                                                   \
+	if (mt_unlikely(!mt_real.malloc))                                                          \
+		return mt_bootstrap_alloc(alignment, size);                                        \
+	p = mt_real.call;                                                                          \
+	if (!t)                                                                                    \
+		return p;                                                                          \
+	if (p)                                                                                     \
+		mt_record_alloc(t, MT_KIND_HEAP, p, size, MT_CALLER());                            \
+	mt_leave(t);                                                                               \
 	return p;
 
 MT_EXPORT void *aligned_alloc(size_t alignment, size_t size)

@@ -45,8 +45,7 @@ static void *map_common(struct mt_mapping map, const void *hint, struct mt_calle
 		int saved = errno;
 
 		map.addr = p;
-		map.backing = backing ||
-			      mt_python_is_arena_caller(*(const uintptr_t *)caller.slot);
+		map.backing = backing || mt_python_is_arena_caller(*(const uintptr_t *)caller.slot);
 		mt_record_map(t, &map, caller);
 		errno = saved;
 	}
@@ -56,16 +55,18 @@ static void *map_common(struct mt_mapping map, const void *hint, struct mt_calle
 
 MT_EXPORT void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
 {
-	struct mt_mapping map = { .size = length, .prot = prot, .flags = flags, .fd = fd,
-				  .offset = offset };
+	struct mt_mapping map = {
+		.size = length, .prot = prot, .flags = flags, .fd = fd, .offset = offset
+	};
 
 	return map_common(map, addr, MT_CALLER());
 }
 
 MT_EXPORT void *mmap64(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
 {
-	struct mt_mapping map = { .size = length, .prot = prot, .flags = flags, .fd = fd,
-				  .offset = offset };
+	struct mt_mapping map = {
+		.size = length, .prot = prot, .flags = flags, .fd = fd, .offset = offset
+	};
 
 	return map_common(map, addr, MT_CALLER());
 }

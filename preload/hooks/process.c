@@ -118,14 +118,14 @@ static void fill_arguments(const char **argv, const char *first, va_list args)
 		;
 }
 
-#define COLLECT(argv, arg, args)                                                                 \
-	const char **argv;                                                                       \
-	va_list args;                                                                            \
-                                                                                                 \
-	va_start(args, arg);                                                                     \
-	argv = alloca((count_arguments(args) + 1) * sizeof(*argv));                              \
-	va_end(args);                                                                            \
-	va_start(args, arg);                                                                     \
+#define COLLECT(argv, arg, args)                                                                   \
+	const char **argv;                                                                         \
+	va_list args;                                                                              \
+                                                                                                   \
+	va_start(args, arg);                                                                       \
+	argv = alloca((count_arguments(args) + 1) * sizeof(*argv));                                \
+	va_end(args);                                                                              \
+	va_start(args, arg);                                                                       \
 	fill_arguments(argv, arg, args)
 
 MT_EXPORT int execl(const char *path, const char *arg, ...)
@@ -234,13 +234,13 @@ static pid_t waited(pid_t pid, int status)
 }
 
 /* A caller that passes no status still lets us see it. */
-#define WAIT_BODY(call)                                                                          \
-	int own = 0;                                                                             \
-	pid_t result;                                                                            \
-                                                                                                 \
-	if (!status)                                                                             \
-		status = &own;                                                                   \
-	result = call;                                                                           \
+#define WAIT_BODY(call)                                                                            \
+	int own = 0;                                                                               \
+	pid_t result;                                                                              \
+                                                                                                   \
+	if (!status)                                                                               \
+		status = &own;                                                                     \
+	result = call;                                                                             \
 	return waited(result, *status);
 
 MT_EXPORT pid_t wait(int *status)
@@ -271,8 +271,8 @@ MT_EXPORT int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
 		if (info->si_code == CLD_EXITED)
 			waited(info->si_pid, (info->si_status & 0xff) << 8);
 		else if (info->si_code == CLD_KILLED || info->si_code == CLD_DUMPED)
-			waited(info->si_pid, info->si_status |
-						     (info->si_code == CLD_DUMPED ? 0x80 : 0));
+			waited(info->si_pid,
+			       info->si_status | (info->si_code == CLD_DUMPED ? 0x80 : 0));
 	}
 	return result;
 }

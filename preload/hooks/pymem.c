@@ -98,8 +98,8 @@ static void wrap_free(void *ctx, void *block)
 
 int mt_pymem_install(void)
 {
-	allocator_function set_allocator =
-		(allocator_function)dlsym(RTLD_DEFAULT, "PyMem_SetAllocator");
+	allocator_function set_allocator = (allocator_function)dlsym(RTLD_DEFAULT,
+								     "PyMem_SetAllocator");
 
 	get_allocator = (allocator_function)dlsym(RTLD_DEFAULT, "PyMem_GetAllocator");
 	if (!get_allocator || !set_allocator)

@@ -330,8 +330,8 @@ static void fetch_max(uint64_t *word, uint64_t v)
 {
 	uint64_t old = __atomic_load_n(word, __ATOMIC_RELAXED);
 
-	while (old < v && !__atomic_compare_exchange_n(word, &old, v, 0, __ATOMIC_RELEASE,
-						       __ATOMIC_RELAXED))
+	while (old < v &&
+	       !__atomic_compare_exchange_n(word, &old, v, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
 		;
 }
 

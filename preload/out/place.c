@@ -115,7 +115,8 @@ static int publish(const char *from, const char *to)
 {
 	int err = (int)mt_sys_call(SYS_linkat, AT_FDCWD, (long)from, AT_FDCWD, (long)to, 0, 0);
 
-	if (err == -EPERM || err == -EOPNOTSUPP) /* no hard links here: the kernel's own no-replace */
+	if (err == -EPERM ||
+	    err == -EOPNOTSUPP) /* no hard links here: the kernel's own no-replace */
 		return (int)mt_sys_call(SYS_renameat2, AT_FDCWD, (long)from, AT_FDCWD, (long)to,
 					1 /* RENAME_NOREPLACE */, 0);
 	if (!err)

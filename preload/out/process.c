@@ -51,6 +51,17 @@ void mt_process_thread(struct mt_thread *t)
 		.name = { name, n > 0 ? (uint32_t)n : 0 });
 }
 
+/* Ticks read between two readings of the system's clock, of which the mean is taken. */
+void mt_process_clock(struct mt_thread *t)
+{
+	uint64_t before = mt_clock_monotonic_ns();
+	uint64_t ticks = mt_clock_now() << MT_TIME_SHIFT;
+	uint64_t after = mt_clock_monotonic_ns();
+
+	MT_EMIT(t, clock, .ticks = ticks, .monotonic_ns = before + (after - before) / 2,
+		.realtime_ns = mt_clock_realtime_ns());
+}
+
 void mt_process_introduce(struct mt_thread *t)
 {
 	const uint32_t *bases = mt_process.bases;
@@ -64,8 +75,7 @@ void mt_process_introduce(struct mt_thread *t)
 		.frame_base = bases[MT_ID_FRAME], .module_base = bases[MT_ID_MODULE],
 		.pynode_base = bases[MT_ID_PYNODE], .code_base = bases[MT_ID_CODE],
 		.string_base = bases[MT_ID_STRING], .flags = mt_process.inexact);
-	MT_EMIT(t, clock, .ticks = mt_clock_now() << MT_TIME_SHIFT,
-		.monotonic_ns = mt_clock_monotonic_ns(), .realtime_ns = mt_clock_realtime_ns());
+	mt_process_clock(t);
 }
 
 void mt_process_child(uint64_t fork_time, uint32_t inexact)

@@ -30,6 +30,9 @@ uint32_t mt_process_number(void);
 /* The records a stream begins with: PROCESS, CLOCK, and THREAD when it is the thread's first. */
 void mt_process_introduce(struct mt_thread *t);
 
+/* A CLOCK record: again and again, so that ticks can be told in seconds however short the run. */
+void mt_process_clock(struct mt_thread *t);
+
 /* A THREAD record with the thread's present name. */
 void mt_process_thread(struct mt_thread *t);
 

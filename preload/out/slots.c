@@ -32,7 +32,8 @@ void mt_file_slot_take(uint32_t proc, uint32_t pid, uint64_t start)
 	for (size_t i = 0; i < MT_PROC_SLOTS; i++) { /* an earlier image of this very process */
 		struct mt_proc_slot *slot = &mt_file.slots[i];
 
-		if (slot->pid == pid && slot->start == start && slot_try(slot, pid, proc, pid, start))
+		if (slot->pid == pid && slot->start == start &&
+		    slot_try(slot, pid, proc, pid, start))
 			return;
 	}
 	for (size_t i = 0; i < MT_PROC_SLOTS; i++)

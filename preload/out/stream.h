@@ -43,13 +43,13 @@ static inline void mt_stream_commit(struct mt_thread *t, uint8_t *p)
 }
 
 /* Encodes and commits one record; evaluates to 1, or 0 when it had to be dropped. */
-#define MT_EMIT(t, name, ...)                                                                    \
-	({                                                                                       \
-		struct mt_ev_##name ev_ = { __VA_ARGS__ };                                       \
-		uint8_t *p_ = mt_stream_reserve((t), mt_##name##_room(&ev_));                    \
-		if (p_)                                                                          \
-			mt_stream_commit((t), mt_put_##name(p_, &(t)->codec, &ev_));             \
-		p_ != NULL;                                                                      \
+#define MT_EMIT(t, name, ...)                                                                      \
+	({                                                                                         \
+		struct mt_ev_##name ev_ = { __VA_ARGS__ };                                         \
+		uint8_t *p_ = mt_stream_reserve((t), mt_##name##_room(&ev_));                      \
+		if (p_)                                                                            \
+			mt_stream_commit((t), mt_put_##name(p_, &(t)->codec, &ev_));               \
+		p_ != NULL;                                                                        \
 	})
 
 #endif

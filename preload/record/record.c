@@ -175,8 +175,8 @@ void mt_record_shmat(struct mt_thread *t, int id, const void *addr, struct mt_ca
 	mt_sys3(SYS_shmctl, id, IPC_STAT, &info);
 	s = capture(t, caller);
 	MT_EMIT(t, map, .time = now, .addr = (uintptr_t)addr, .size = info.shm_segsz,
-		.kind = MT_KIND_SHM, .flags = MAP_SHARED, .inode = (uint64_t)id,
-		.native = s.native, .python = s.python);
+		.kind = MT_KIND_SHM, .flags = MAP_SHARED, .inode = (uint64_t)id, .native = s.native,
+		.python = s.python);
 	MT_EMIT(t, object, .time = now, .op = MT_OBJECT_SHMAT, .inode = (uint64_t)id,
 		.size = info.shm_segsz, .native = s.native, .python = s.python);
 	MT_SELF_END();
@@ -195,8 +195,7 @@ void mt_record_object(struct mt_thread *t, enum mt_object_op op, int fd, uint64_
 	while (name && length < 255 && name[length])
 		length++;
 	s = capture(t, caller);
-	MT_EMIT(t, object, .time = mt_clock_now(), .op = op, .dev = st.st_dev,
-		.inode = st.st_ino, .size = size, .name = { name, length }, .native = s.native,
-		.python = s.python);
+	MT_EMIT(t, object, .time = mt_clock_now(), .op = op, .dev = st.st_dev, .inode = st.st_ino,
+		.size = size, .name = { name, length }, .native = s.native, .python = s.python);
 	MT_SELF_END();
 }

@@ -67,8 +67,7 @@ void mt_record_wait(struct mt_thread *t, pid_t pid, int status);
 /* The process ends: EXIT, a last sample, and the file's unused tail back. Once per process. */
 void mt_record_exit(struct mt_thread *t, enum mt_exit_kind kind, int code);
 
-void mt_record_mark(struct mt_thread *t, enum mt_mark_kind kind, uint64_t value,
-		    const char *label);
+void mt_record_mark(struct mt_thread *t, enum mt_mark_kind kind, uint64_t value, const char *label);
 void mt_record_thread_name(struct mt_thread *t);
 void mt_record_fact(struct mt_thread *t, const char *key, const char *value, size_t length);
 void mt_record_note(struct mt_thread *t, const char *text);

@@ -9,6 +9,7 @@
 
 #include "core/clock.h"
 #include "core/tick.h"
+#include "out/process.h"
 #include "out/stream.h"
 
 static const struct mt_sampler *const samplers[] = {
@@ -52,6 +53,7 @@ static void sampler_work(struct mt_thread *t, uint64_t now)
 		cost = mt_clock_monotonic_ns() - begin;
 		not_before[i] = begin + cost * samplers[i]->cost_share;
 	}
+	mt_process_clock(t);
 	s.time = mt_clock_now();
 	calibrate(start, s.time);
 	uint8_t *p = mt_stream_reserve(t, mt_sample_room(&s));

@@ -30,8 +30,8 @@ static void status_sample(struct mt_ev_sample *s)
 			int64_t kib = mt_find_field(text, fields[i].key);
 
 			if (kib >= 0)
-				*(uint64_t *)((char *)s + fields[i].offset) =
-					(uint64_t)kib * 1024 + 1;
+				*(uint64_t *)((char *)s + fields[i].offset) = (uint64_t)kib * 1024 +
+									      1;
 		}
 	if (mt_sys2(SYS_getrusage, RUSAGE_SELF, &usage) == 0) {
 		s->minflt = (uint64_t)usage.ru_minflt + 1;

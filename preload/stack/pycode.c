@@ -140,7 +140,8 @@ static uint32_t code_emit(struct mt_thread *t, uintptr_t code, char *buf)
 	uintptr_t lines = mt_python_word(code, l->lines);
 	size_t size = mt_python_word(lines, MT_PYTHON_OBJECT_SIZE);
 	uint32_t id = mt_id_new(t, MT_ID_CODE);
-	int whole = size <= LINES_MAX; /* an empty one is whole too: all code is on the first line */
+	int whole = size <=
+		    LINES_MAX; /* an empty one is whole too: all code is on the first line */
 
 	if (!file || !name)
 		return 0;

@@ -17,7 +17,6 @@ void mt_log_init(int level);
 void mt_log_close(void);
 
 /* "memtrace: " text newline, cut at 1 KiB. */
-void mt_log(enum mt_log_level level, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+void mt_log(enum mt_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

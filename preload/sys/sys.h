@@ -19,8 +19,7 @@ long mt_sys_call(long number, long a, long b, long c, long d, long e, long f);
 #define mt_sys1(n, a) mt_sys_call((n), (long)(a), 0, 0, 0, 0, 0)
 #define mt_sys2(n, a, b) mt_sys_call((n), (long)(a), (long)(b), 0, 0, 0, 0)
 #define mt_sys3(n, a, b, c) mt_sys_call((n), (long)(a), (long)(b), (long)(c), 0, 0, 0)
-#define mt_sys4(n, a, b, c, d)                                                                   \
-	mt_sys_call((n), (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define mt_sys4(n, a, b, c, d) mt_sys_call((n), (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
 
 int mt_sys_open(const char *path, int flags, mode_t mode);
 int mt_sys_close(int fd);
