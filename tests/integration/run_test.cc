@@ -318,8 +318,7 @@ TEST(Run, JobControlOfAShell)
 	ASSERT_TRUE(terminal.Shows("held")) << terminal.shown;
 	terminal.Type("\x1a");
 	ASSERT_TRUE(terminal.Shows("Stopped")) << terminal.shown;
-	/* The shell goes on with its list: that first status has to be out of the way. */
-	ASSERT_TRUE(terminal.Shows("status=14")) << terminal.shown;
+	ASSERT_TRUE(terminal.Shows("status=14")) << terminal.shown; /* of the list's first command */
 	terminal.shown.clear();
 	terminal.Type("fg; echo sta''tus=$?\n");
 	usleep(200000);
