@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -138,7 +139,7 @@ static void header_fill(struct mt_file_header *h)
 	h->header_bytes = MT_HEADER_BYTES;
 	h->unit_bytes = MT_UNIT_BYTES;
 	h->time_shift = MT_TIME_SHIFT;
-	h->page_size = 4096;
+	h->page_size = (uint32_t)getauxval(AT_PAGESZ);
 	h->root_pid = (uint32_t)mt_sys_getpid();
 	h->root_start = mt_process_start(h->root_pid);
 	if (mt_sys4(SYS_newfstatat, AT_FDCWD, "/proc/self/ns/pid", &st, 0) == 0)
