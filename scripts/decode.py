@@ -22,6 +22,7 @@ HOT = {
     0x90: ("FREE", "time:T addr:A kind:U?2"),
     0xA0: ("REALLOC", "time:T old_addr:A took:U addr:A size:U native:N?0 python:P?1 kind:U?2"),
     0xB0: ("NODE", "id:D?0 parent:R?1 frame:C"),
+    0xC0: ("SURVIVOR", "time:B addr:A size:U native:N?0 python:P?1 kind:U?2"),
 }
 FRAMED = {
     0x01: ("PROCESS", "time:T pid:U ppid:U start:U reason:U parent:U fork_time:U node_base:U "
@@ -52,7 +53,8 @@ FRAMED = {
                      "minflt:U majflt:U cgroup_usage:U cgroup_limit:U oom_kills:U"),
     0x21: ("MARK", "time:T kind:U value:U label:STR"),
     0x22: ("NOTE", "time:T text:STR"),
-    0x28: ("FOLD", "time:T window:U kind:U count:U bytes:U peak:U native:N python:P"),
+    0x28: ("FOLD", "time:T kind:U count:U bytes:U brief:U largest:U native:N python:P"),
+    0x29: ("YOUNG", "time:T bytes:U most:U since:U"),
 }
 MASK = (1 << 64) - 1
 CHUNK = struct.Struct("<IIQIIIIQQIIQ")
@@ -114,6 +116,8 @@ class Payload:
         s, v = self.state, self.varint(self.end)
         if kind == "T":
             s["T"] = (s["T"] + v) & MASK
+        elif kind == "B":
+            return (s["T"] + unzigzag(v)) & MASK
         elif kind == "A":
             s["A"] = (s["A"] + unzigzag(v >> 1) * (1 if v & 1 else 16)) & MASK
         elif kind in "NPC":
@@ -205,11 +209,11 @@ class Trace:
         self.problems = []
         if not self.version:
             raise Bad("the header is damaged: format version 0")
-        if self.version > 1:
+        if self.version > 2:
             raise Bad(f"format version {self.version}: newer than this reader")
         if (self.header_bytes, self.unit) != (12288, 256):
             self.problems.append(f"the header is damaged: header_bytes {self.header_bytes}, "
-                                 f"unit_bytes {self.unit}; read as version 1 has them")
+                                 f"unit_bytes {self.unit}; read as version 2 has them")
             self.header_bytes, self.unit = 12288, 256
         there = self.header_bytes + min(struct.unpack_from("<QQ", data, 256)) * self.unit
         if len(data) < there:

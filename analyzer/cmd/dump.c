@@ -100,6 +100,7 @@ static void put_text(struct dump *d, const char *name, struct mt_str s)
 
 #define put_U put_number
 #define put_T put_number
+#define put_B put_number
 #define put_N put_number
 #define put_P put_number
 #define put_D put_number
@@ -123,6 +124,7 @@ static void put_text(struct dump *d, const char *name, struct mt_str s)
 
 #undef put_U
 #undef put_T
+#undef put_B
 #undef put_N
 #undef put_P
 #undef put_D

@@ -243,7 +243,7 @@ static void take_fold(struct replay *r, const struct mt_ev_fold *e)
 	struct kind_totals *k;
 	uint32_t site;
 
-	if (!replay_plausible(r, ~UINT64_C(0), e->peak, e->kind) || e->count > MAX_BLOCK_BYTES ||
+	if (!replay_plausible(r, ~UINT64_C(0), e->largest, e->kind) || e->count > MAX_BLOCK_BYTES ||
 	    e->bytes > MAX_BLOCK_BYTES || !r->counting)
 		return;
 	site = replay_site(r, e->native, e->python, (uint32_t)e->kind); /* may move the sites */
@@ -251,10 +251,10 @@ static void take_fold(struct replay *r, const struct mt_ev_fold *e)
 	k = &r->out->kinds[s->kind & MT_KIND_MASK];
 	s->allocations += e->count;
 	s->frees += e->count;
-	s->short_lived_count += e->count;
+	s->short_lived_count += e->brief;
 	s->bytes_allocated += e->bytes;
-	if (s->live_bytes + e->peak > s->peak_bytes)
-		s->peak_bytes = s->live_bytes + e->peak;
+	if (s->live_bytes + e->largest > s->peak_bytes)
+		s->peak_bytes = s->live_bytes + e->largest;
 	k->allocations += e->count;
 	k->frees += e->count;
 	k->bytes_allocated += e->bytes;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #define IS_TIME_T HAS_TIME
+#define IS_TIME_B HAS_TIME
 #define IS_TIME_U 0
 #define IS_TIME_A 0
 #define IS_TIME_N 0

@@ -8,9 +8,10 @@
  *   +------------------+---------------+---------+-----------+-- ... --+------+
  *
  * Writers map pieces of the file MAP_SHARED. A thread claims a chunk by adding its size to `next`;
- * it commits a record by a release store to the chunk's `used`. Nothing else is ever rewritten, so
- * the file is complete up to the last committed record of every thread at any moment, also after
- * SIGKILL. All integers are little-endian; structs have no padding that the compiler chose.
+ * it commits a record by a release store to the chunk's `used`. Only nurseries and counters are
+ * rewritten in place, with a commit of their own, so the file is complete up to the last committed
+ * record of every thread at any moment, also after SIGKILL. All integers are little-endian; structs
+ * have no padding that the compiler chose.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -27,7 +28,7 @@
 #endif
 
 #define MT_FILE_MAGIC "MEMTRACE" /* 8 bytes, no terminating zero */
-#define MT_FORMAT_VERSION 1u /* a reader refuses a higher number */
+#define MT_FORMAT_VERSION 2u /* a reader refuses a higher number; 1 had no nursery */
 #define MT_UNIT_BYTES 256u /* grid of chunks: small, so that a short-lived process costs little */
 #define MT_HEADER_BYTES 12288u /* header page and two pages of process table */
 #define MT_PROC_SLOTS 512u
@@ -97,9 +98,47 @@ struct mt_chunk {
 
 enum mt_chunk_kind {
 	MT_CHUNK_RECORDS = 0, /* records of events.def */
-	MT_CHUNK_NURSERY = 1, /* reserved: young allocations that may still be folded */
-	MT_CHUNK_COUNTERS = 2, /* reserved: per-site counters of folded allocations */
+	MT_CHUNK_NURSERY = 1, /* struct mt_nursery: young allocations of a stream */
+	MT_CHUNK_COUNTERS = 2, /* struct mt_cell after each other: what a stream folded, by site */
 };
+
+/*
+ * A stream's nursery and counters: the two kinds of chunk that are rewritten in place (FORMAT.md
+ * 3.7). Their writer is one thread. A fold changes a cell and empties an entry; it is written down
+ * in the nursery's fold_* first, and done, for good, with the store to fold_entry.
+ */
+struct mt_young {
+	uint64_t addr; /* start of the block, kind << 56; 0: empty. Stored last */
+	uint64_t time; /* after the call returned, units */
+	uint64_t size; /* requested bytes */
+	uint32_t native, python; /* stacks */
+};
+
+struct mt_cell {
+	uint32_t native, python; /* stacks */
+	uint32_t kind; /* enum mt_kind and flags */
+	uint32_t reserved;
+	uint64_t count; /* allocations, each with its free */
+	uint64_t bytes; /* requested */
+	uint64_t brief; /* of `count`: lived less than MT_BRIEF_UNITS */
+	uint64_t largest; /* requested bytes of the largest one */
+};
+
+struct mt_nursery {
+	uint32_t entries; /* how many struct mt_young follow */
+	uint32_t fold_entry; /* a fold is under way: 1 + index of the entry it empties; 0: none */
+	uint64_t fold_cell; /* offset in the file of the cell it changes */
+	struct mt_cell fold; /* what the cell is to be */
+	uint64_t young_time; /* as in a YOUNG record, of the present window; young_most 0: none */
+	uint64_t young_bytes, young_most, young_since;
+	uint8_t reserved[32];
+};
+
+/* Below this lifetime a block is short-lived in every report: some 2 ms with a counter of 2 to
+ * 3 GHz. A number of units and not of nanoseconds, so that writer and reader can't disagree. */
+#define MT_BRIEF_UNITS (1u << 17)
+#define MT_YOUNG_KIND_SHIFT 56
+#define MT_YOUNG_ADDR_MASK ((UINT64_C(1) << MT_YOUNG_KIND_SHIFT) - 1)
 
 MT_STATIC_ASSERT(sizeof(struct mt_file_header) == 4096, "the header is one page");
 MT_STATIC_ASSERT(offsetof(struct mt_file_header, next) == 256, "shared counters start a line");
@@ -107,6 +146,9 @@ MT_STATIC_ASSERT(sizeof(struct mt_proc_slot) == 16, "no padding");
 MT_STATIC_ASSERT(MT_PROC_SLOTS * sizeof(struct mt_proc_slot) == MT_HEADER_BYTES - 4096,
 		 "header and table fill their pages");
 MT_STATIC_ASSERT(sizeof(struct mt_chunk) == 64, "no padding");
+MT_STATIC_ASSERT(sizeof(struct mt_young) == 32, "no padding");
+MT_STATIC_ASSERT(sizeof(struct mt_cell) == 48, "no padding");
+MT_STATIC_ASSERT(sizeof(struct mt_nursery) == 128, "no padding, whole cache lines");
 
 /* FNV-1a over the constant part of a chunk header, self to low_water: a torn or overwritten one
  * does not match. */

@@ -153,7 +153,7 @@ TEST(EventsTable, WhatVersionOneWroteStaysReadable)
 			fields = fields.substr(0, strlen(w.fields));
 		EXPECT_EQ(fields, w.fields) << "tag " << w.tag;
 	}
-	EXPECT_EQ(MT_FORMAT_VERSION, 1u);
+	EXPECT_EQ(MT_FORMAT_VERSION, 2u);
 }
 
 TEST(OptionsTable, VariableAndOptionAreTheSameWord)

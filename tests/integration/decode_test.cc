@@ -56,6 +56,7 @@ struct Generator {
 #define GEN_D(g) (g).Number()
 #define GEN_R(g) (g).Number()
 #define GEN_T(g) (g).Time()
+#define GEN_B(g) (g).Number()
 #define GEN_STR(g) (g).Text()
 
 // As Python's json does it.
@@ -408,6 +409,7 @@ TEST(Decode, DecodedRecordsAreTheOnesThatWereWritten)
 #define CHECK_D CHECK_U
 #define CHECK_R CHECK_U
 #define CHECK_T CHECK_U
+#define CHECK_B CHECK_U
 #define MT_EVENT(NAME, name, class, tag, text)                                                   \
 	{                                                                                        \
 		p = mt_get_record(p, end, &codec, &record);                                      \

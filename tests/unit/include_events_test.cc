@@ -45,6 +45,7 @@ const std::string kTexts[] = { "", "a", std::string(127, 'b'), std::string(128, 
 #define CHOOSE_N CHOOSE_U
 #define CHOOSE_P CHOOSE_U
 #define CHOOSE_C CHOOSE_U
+#define CHOOSE_B CHOOSE_U
 #define CHOOSE_D CHOOSE_U
 #define CHOOSE_R CHOOSE_U
 #define CHOOSE_A(c, hot) (c).Pick(kAddresses)
@@ -291,6 +292,7 @@ TEST(Records, FieldsThatAnOlderWriterDidNotHaveAreZeroOrEmpty)
 #define ZERO_P ZERO_U
 #define ZERO_A ZERO_U
 #define ZERO_C ZERO_U
+#define ZERO_B ZERO_U
 #define ZERO_D ZERO_U
 #define ZERO_R ZERO_U
 #define ZERO_STR(v) EXPECT_EQ((v).len, 0u)
