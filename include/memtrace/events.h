@@ -456,6 +456,8 @@ static inline const uint8_t *mt_get_record(const uint8_t *p, const uint8_t *end,
 			return mt_get_realloc(p, end, c, tag, &r->u.realloc);
 		case MT_EV_NODE:
 			return mt_get_node(p, end, c, tag, &r->u.node);
+		case MT_EV_SURVIVOR:
+			return mt_get_survivor(p, end, c, tag, &r->u.survivor);
 		default:
 			return NULL;
 		}

@@ -87,7 +87,8 @@ TEST(EventsTable, TimeComesFirstAndOnce)
 {
 	for (const Record &r : kRecords)
 		for (size_t i = 0; i < r.fields.size(); i++)
-			EXPECT_EQ(r.fields[i].type == "T", r.fields[i].name == "time" && i == 0)
+			EXPECT_EQ(r.fields[i].type == "T" || r.fields[i].type == "B",
+				  r.fields[i].name == "time" && i == 0)
 				<< r.name << "." << r.fields[i].name;
 }
 

@@ -132,8 +132,8 @@ TEST(Model, FoldedAllocationsCountAsIfTheyWereListed)
 	Stream &s = w.process(Root());
 
 	s.alloc(10, 0x1000, 100, 7);
-	s.put(mt_ev_fold{ 20, 5, MT_KIND_HEAP, 1000, 5000, 64, 7, 0 });
-	s.put(mt_ev_fold{ 30, 5, MT_KIND_PYTHON, 10, 100, 20, 7, 0 });
+	s.put(mt_ev_fold{ 20, MT_KIND_HEAP, 1000, 5000, 1000, 64, 7, 0 });
+	s.put(mt_ev_fold{ 30, MT_KIND_PYTHON, 10, 100, 10, 20, 7, 0 });
 	Replayed run(w);
 
 	EXPECT_EQ(run.P(100).allocations, 1011u);
