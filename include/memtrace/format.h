@@ -122,6 +122,7 @@ struct mt_cell {
 	uint64_t bytes; /* requested */
 	uint64_t brief; /* of `count`: lived less than MT_BRIEF_UNITS */
 	uint64_t largest; /* requested bytes of the largest one */
+	uint64_t first, last; /* time of the first one's allocation, of the last one's free */
 };
 
 struct mt_nursery {
@@ -131,7 +132,7 @@ struct mt_nursery {
 	struct mt_cell fold; /* what the cell is to be */
 	uint64_t young_time; /* as in a YOUNG record, of the present window; young_most 0: none */
 	uint64_t young_bytes, young_most, young_since;
-	uint8_t reserved[32];
+	uint8_t reserved[16];
 };
 
 /* Below this lifetime a block is short-lived in every report: some 2 ms with a counter of 2 to
@@ -147,7 +148,7 @@ MT_STATIC_ASSERT(MT_PROC_SLOTS * sizeof(struct mt_proc_slot) == MT_HEADER_BYTES 
 		 "header and table fill their pages");
 MT_STATIC_ASSERT(sizeof(struct mt_chunk) == 64, "no padding");
 MT_STATIC_ASSERT(sizeof(struct mt_young) == 32, "no padding");
-MT_STATIC_ASSERT(sizeof(struct mt_cell) == 48, "no padding");
+MT_STATIC_ASSERT(sizeof(struct mt_cell) == 64, "no padding, one cache line");
 MT_STATIC_ASSERT(sizeof(struct mt_nursery) == 128, "no padding, whole cache lines");
 
 /* FNV-1a over the constant part of a chunk header, self to low_water: a torn or overwritten one
