@@ -19,6 +19,7 @@
 #include "init.h"
 #include "out/file.h"
 #include "out/process.h"
+#include "record/record.h"
 #include "samplers/sampler.h"
 #include "stack/stack.h"
 #include "sys/log.h"
@@ -40,6 +41,7 @@ static void fork_prepare(void)
 		return;
 	pending.inexact = !mt_gate_close(mt_tls.thread);
 	pending.time = mt_clock_now();
+	mt_record_fork_cut(pending.time);
 	made = 1;
 }
 
@@ -57,6 +59,7 @@ static void child_reset(uint64_t time, uint32_t inexact)
 	mt_log_close();
 	if (mt_generation)
 		*mt_generation = 1;
+	mt_record_child();
 	mt_thread_child(t);
 	mt_process_child(time, inexact);
 	if (t)

@@ -165,11 +165,7 @@ static void machine_facts(struct mt_thread *t)
 		fact(t, "memory_total", text);
 	}
 	fact(t, "mode", "full");
-	fact(t, "events", "all");
-	fact(t, "events_asked", mt_config.events == MT_EVENTS_FOLDED ? "folded" : "all");
-	if (mt_config.events == MT_EVENTS_FOLDED)
-		mt_record_note(t, "folding of short-lived allocations is not built yet: every "
-				  "event is listed, as with MEMTRACE_EVENTS=all");
+	fact(t, "events", mt_config.events == MT_EVENTS_FOLDED ? "folded" : "all");
 }
 
 static void image_facts(struct mt_thread *t)
@@ -241,7 +237,7 @@ static int start(void)
 		return -1;
 	mt_gate_init();
 	mt_thread_init();
-	mt_record_init();
+	mt_record_init(mt_config.events == MT_EVENTS_FOLDED);
 	introduce();
 	return 0;
 }

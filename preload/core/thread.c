@@ -16,6 +16,7 @@
 #include "sys/sys.h"
 
 struct mt_thread *mt_thread_all;
+uint32_t mt_thread_shared;
 void (*mt_thread_on_start)(struct mt_thread *t);
 void (*mt_thread_on_end)(struct mt_thread *t);
 
@@ -104,6 +105,8 @@ struct mt_thread *mt_thread_adopt(void)
 		t = thread_new();
 	if (!t)
 		return NULL;
+	if (t->stream)
+		mt_thread_shared = 1;
 	t->tid = (uint32_t)mt_sys_gettid();
 	t->stack_low = t->stack_high = 0;
 	t->named = 0;
@@ -142,6 +145,7 @@ void mt_thread_child(struct mt_thread *self)
 			free_push(t);
 	}
 	next_stream = stream;
+	mt_thread_shared = 0;
 	if (self)
 		self->tid = (uint32_t)mt_sys_gettid();
 }

@@ -31,6 +31,7 @@ struct mt_thread {
 	uintptr_t stack_low, stack_high;
 	void *native_cache; /* owned by stack/native.c; NULL until first use, kept across threads */
 	void *python_cache; /* owned by stack/python.c; likewise */
+	void *nursery; /* owned by record/nursery.c; kept across threads */
 	struct { /* ranges of dictionary ids this stream may hand out: [next, end) */
 		uint32_t next, end;
 	} ids[6];
@@ -44,6 +45,9 @@ struct mt_thread {
 };
 
 extern struct mt_thread *mt_thread_all; /* atomic head; walk by next_all */
+
+/* Has this process had two threads with structs at once? Never goes back. */
+extern uint32_t mt_thread_shared;
 
 /* The calling thread's struct, made or taken over from one that ended; NULL: no memory. Sets
  * mt_tls.thread; the struct comes back by itself when the thread ends. Guard held. */

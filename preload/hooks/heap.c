@@ -87,7 +87,7 @@ static void resized(struct mt_thread *t, void *block, void *p, size_t size, uint
 	else if (block && p)
 		mt_record_realloc(t, MT_KIND_HEAP, block, p, size, before, caller);
 	else if (block && !size) /* glibc: realloc(p, 0) frees and returns NULL */
-		mt_record_free_at(t, block, before);
+		mt_record_free_at(t, MT_KIND_HEAP, block, before);
 }
 
 MT_EXPORT void *realloc(void *block, size_t size)

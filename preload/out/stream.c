@@ -28,25 +28,45 @@ static uint8_t *drop(struct mt_thread *t)
 	return NULL;
 }
 
-static void chunk_start(struct mt_thread *t, struct mt_chunk *chunk, uint32_t units,
-			uint64_t offset)
-{
-	uint64_t base = t->codec.time ? t->codec.time : mt_clock_now();
+uint64_t (*mt_stream_oldest)(struct mt_thread *t);
 
-	chunk->units = units;
-	chunk->self = offset;
+/* Space from the file, not a chunk yet. */
+static struct mt_chunk *chunk_claim(uint32_t units, void **map, uint64_t *map_bytes)
+{
+	uint64_t offset;
+	struct mt_chunk *chunk = mt_file_claim(units, &offset, map, map_bytes);
+
+	if (chunk) {
+		chunk->self = offset;
+		chunk->units = units;
+	}
+	return chunk;
+}
+
+static void chunk_header(struct mt_thread *t, struct mt_chunk *chunk, uint32_t kind, uint32_t seq,
+			 uint64_t base)
+{
+	uint64_t oldest = mt_stream_oldest ? mt_stream_oldest(t) : UINT64_MAX;
+
 	chunk->proc = mt_process.number;
 	chunk->stream = t->stream;
-	chunk->seq = t->seq++;
-	chunk->kind = MT_CHUNK_RECORDS;
+	chunk->seq = seq;
+	chunk->kind = kind;
 	chunk->base_time = base;
-	chunk->low_water = base;
+	chunk->low_water = oldest < base ? oldest : base;
 	chunk->check = mt_chunk_check(chunk);
 	chunk->used = 0;
 	chunk->lost = t->lost;
 	t->lost = 0;
 	/* Release: whoever sees the magic sees a whole header. */
 	__atomic_store_n(&chunk->magic, MT_CHUNK_MAGIC, __ATOMIC_RELEASE);
+}
+
+static void chunk_start(struct mt_thread *t, struct mt_chunk *chunk, uint32_t units)
+{
+	uint64_t base = t->codec.time ? t->codec.time : mt_clock_now();
+
+	chunk_header(t, chunk, MT_CHUNK_RECORDS, t->seq++, base);
 	mt_codec_start(&t->codec, base);
 	t->chunk = chunk;
 	t->at = (uint8_t *)(chunk + 1);
@@ -70,7 +90,7 @@ static uint32_t units_for(struct mt_thread *t, size_t room)
 uint8_t *mt_stream_next(struct mt_thread *t, size_t room)
 {
 	void *old_map = t->map, *map;
-	uint64_t old_bytes = t->map_bytes, map_bytes, offset;
+	uint64_t old_bytes = t->map_bytes, map_bytes;
 	struct mt_chunk *chunk;
 	uint32_t units;
 	int first = t->seq == 0;
@@ -78,10 +98,10 @@ uint8_t *mt_stream_next(struct mt_thread *t, size_t room)
 	if (mt_file.stopped || !mt_process_number() || room > (size_t)1 << 20)
 		return drop(t);
 	units = units_for(t, first ? room + 512 : room + 64);
-	chunk = mt_file_claim(units, &offset, &map, &map_bytes);
+	chunk = chunk_claim(units, &map, &map_bytes);
 	if (!chunk)
 		return drop(t);
-	chunk_start(t, chunk, units, offset);
+	chunk_start(t, chunk, units);
 	t->map = map;
 	t->map_bytes = map_bytes;
 	if (old_map)
@@ -95,6 +115,19 @@ uint8_t *mt_stream_next(struct mt_thread *t, size_t room)
 	if ((size_t)(t->end - t->at) < room)
 		return drop(t);
 	return t->at;
+}
+
+struct mt_chunk *mt_stream_side_chunk(struct mt_thread *t, uint32_t kind, uint32_t seq,
+				      uint32_t units, void **map, uint64_t *map_bytes)
+{
+	struct mt_chunk *chunk;
+
+	if (mt_file.stopped || !mt_process_number())
+		return NULL;
+	chunk = chunk_claim(units, map, map_bytes);
+	if (chunk)
+		chunk_header(t, chunk, kind, seq, t->codec.time);
+	return chunk;
 }
 
 void mt_stream_trim(struct mt_thread *t)

@@ -22,6 +22,13 @@
 /* Slow path of mt_stream_reserve: seals the chunk, claims one with room, or returns NULL. */
 uint8_t *mt_stream_next(struct mt_thread *t, size_t room);
 
+/* A chunk that is not made of records, for the stream of t: `units` of space, empty. NULL: none. */
+struct mt_chunk *mt_stream_side_chunk(struct mt_thread *t, uint32_t kind, uint32_t seq,
+				      uint32_t units, void **map, uint64_t *map_bytes);
+
+/* Set by record/: time of the oldest block that t may still list, UINT64_MAX: none. */
+extern uint64_t (*mt_stream_oldest)(struct mt_thread *t);
+
 /* The process is about to end or to become another: gives the open chunk's unused tail back. */
 void mt_stream_trim(struct mt_thread *t);
 

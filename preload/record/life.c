@@ -11,6 +11,7 @@
 #include "out/file.h"
 #include "out/process.h"
 #include "out/stream.h"
+#include "record/nursery.h"
 #include "record/record.h"
 #include "sys/fmt.h"
 #include "sys/sys.h"
@@ -108,9 +109,11 @@ void mt_record_exit(struct mt_thread *t, enum mt_exit_kind kind, int code)
 
 void mt_record_mark(struct mt_thread *t, enum mt_mark_kind kind, uint64_t value, const char *label)
 {
+	int cuts = mt_nursery_on && kind != MT_MARK_STEP; /* steps are many, and named by nobody */
+
 	MT_SELF_BEGIN();
-	MT_EMIT(t, mark, .time = mt_clock_now(), .kind = kind, .value = value,
-		.label = text_of(label));
+	MT_EMIT(t, mark, .time = cuts ? mt_nursery_cut() : mt_clock_now(), .kind = kind,
+		.value = value, .label = text_of(label));
 	MT_SELF_END();
 }
 
@@ -153,8 +156,22 @@ static void thread_end(struct mt_thread *t)
 		MT_EMIT(t, thread_end, .time = mt_clock_now(), .tid = t->tid);
 }
 
-void mt_record_init(void)
+void mt_record_fork_cut(uint64_t time)
 {
+	if (mt_nursery_on)
+		mt_nursery_cut_at(time);
+}
+
+void mt_record_child(void)
+{
+	if (mt_nursery_on)
+		mt_nursery_child();
+}
+
+void mt_record_init(int fold)
+{
+	if (fold)
+		mt_nursery_init();
 	mt_thread_on_start = thread_start;
 	mt_thread_on_end = thread_end;
 }

@@ -18,6 +18,7 @@
 #include "core/guard.h"
 #include "core/tick.h"
 #include "out/stream.h"
+#include "record/nursery.h"
 #include "sys/sys.h"
 
 #define TMPFS_MAGIC 0x01021994
@@ -38,6 +39,25 @@ static inline struct stacks capture(struct mt_thread *t, struct mt_caller caller
 	return s;
 }
 
+/* A block is young first, where allocations are folded; else it is listed at once. */
+static inline void new_block(struct mt_thread *t, unsigned int kind, const void *block, size_t size,
+			     uint64_t now, struct stacks s)
+{
+	struct mt_block b = { .addr = (uintptr_t)block, .time = now, .size = size,
+			      .native = s.native, .python = s.python, .kind = kind };
+
+	if (!mt_nursery_on || !mt_nursery_add(t, &b))
+		MT_EMIT(t, alloc, .time = now, .addr = b.addr, .size = size, .native = s.native,
+			.python = s.python, .kind = kind);
+}
+
+static inline void gone_block(struct mt_thread *t, unsigned int kind, const void *block,
+			      uint64_t now)
+{
+	if (!mt_nursery_on || !mt_nursery_free(t, kind, (uintptr_t)block, &now))
+		MT_EMIT(t, free, .time = now, .addr = (uintptr_t)block, .kind = kind);
+}
+
 void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, size_t size,
 		     struct mt_caller caller)
 {
@@ -46,12 +66,7 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 	if (mt_unlikely(mt_record_paused))
 		return;
 	MT_SELF_BEGIN();
-	{
-		struct stacks s = capture(t, caller);
-
-		MT_EMIT(t, alloc, .time = now, .addr = (uintptr_t)block, .size = size,
-			.native = s.native, .python = s.python, .kind = kind);
-	}
+	new_block(t, kind, block, size, now, capture(t, caller));
 	mt_tick(t, now);
 	MT_SELF_END();
 }
@@ -59,14 +74,14 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 void mt_record_free(struct mt_thread *t, unsigned int kind, const void *block)
 {
 	MT_SELF_BEGIN();
-	MT_EMIT(t, free, .time = mt_clock_now(), .addr = (uintptr_t)block, .kind = kind);
+	gone_block(t, kind, block, mt_clock_now());
 	MT_SELF_END();
 }
 
-void mt_record_free_at(struct mt_thread *t, const void *block, uint64_t before)
+void mt_record_free_at(struct mt_thread *t, unsigned int kind, const void *block, uint64_t before)
 {
 	MT_SELF_BEGIN();
-	MT_EMIT(t, free, .time = before, .addr = (uintptr_t)block);
+	gone_block(t, kind, block, before);
 	MT_SELF_END();
 }
 
@@ -76,19 +91,21 @@ void mt_record_realloc(struct mt_thread *t, unsigned int kind, const void *old, 
 	uint64_t after = mt_clock_now();
 
 	if (mt_unlikely(mt_record_paused)) {
-		if (kind == MT_KIND_HEAP)
-			mt_record_free_at(t, old, before);
-		else
-			mt_record_free(t, kind, old);
+		mt_record_free_at(t, kind, old, before);
 		return;
 	}
 	MT_SELF_BEGIN();
 	{
 		struct stacks s = capture(t, caller);
 
-		MT_EMIT(t, realloc, .time = before, .old_addr = (uintptr_t)old,
-			.took = after > before ? after - before : 0, .addr = (uintptr_t)block,
-			.size = size, .native = s.native, .python = s.python, .kind = kind);
+		/* A young block's past is of no interest; an old one's new place is: one record. */
+		if (mt_nursery_on && mt_nursery_free(t, kind, (uintptr_t)old, &before))
+			new_block(t, kind, block, size, after, s);
+		else
+			MT_EMIT(t, realloc, .time = before, .old_addr = (uintptr_t)old,
+				.took = after > before ? after - before : 0,
+				.addr = (uintptr_t)block, .size = size, .native = s.native,
+				.python = s.python, .kind = kind);
 	}
 	mt_tick(t, after);
 	MT_SELF_END();

@@ -31,7 +31,7 @@ void mt_record_realloc(struct mt_thread *t, unsigned int kind, const void *old, 
 		       size_t size, uint64_t before, struct mt_caller caller);
 
 /* A block was resized to nothing: freed, at `before`. */
-void mt_record_free_at(struct mt_thread *t, const void *block, uint64_t before);
+void mt_record_free_at(struct mt_thread *t, unsigned int kind, const void *block, uint64_t before);
 
 struct mt_mapping {
 	const void *addr;
@@ -75,7 +75,11 @@ void mt_record_note(struct mt_thread *t, const char *text);
 /* While paused, allocations of this process are not recorded; frees are. */
 extern uint32_t mt_record_paused;
 
-/* Once at start: threads say who they are, and periodic work is done on the way. */
-void mt_record_init(void);
+/* While no other thread is inside a hook: the process forks at `time`. In the child: a fresh start. */
+void mt_record_fork_cut(uint64_t time);
+void mt_record_child(void);
+
+/* Once at start: threads say who they are; fold: short-lived blocks are counted and not listed. */
+void mt_record_init(int fold);
 
 #endif

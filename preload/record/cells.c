@@ -1,0 +1,121 @@
+/*
+ * See cells.h. An open-addressed table that doubles; cells never move, because they are the trace.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "record/cells.h"
+
+#include <string.h>
+
+#include "core/mem.h"
+#include "out/file.h"
+#include "out/stream.h"
+#include "sys/sys.h"
+
+#define FIRST_SLOTS 128
+#define FIRST_UNITS 16 /* 4 KiB: 63 cells */
+#define MOST_UNITS 4096 /* 1 MiB */
+
+static uint32_t slot_hash(uint32_t native, uint32_t python, uint32_t kind)
+{
+	uint64_t key = ((uint64_t)python << 32 | native) + kind;
+
+	return (uint32_t)((key * UINT64_C(0x9e3779b97f4a7c15)) >> 32);
+}
+
+static struct mt_cell_slot *slot_of(struct mt_cell_slot *slots, uint32_t room, uint32_t native,
+				    uint32_t python, uint32_t kind)
+{
+	uint32_t at = slot_hash(native, python, kind) & (room - 1);
+
+	while (slots[at].cell && (slots[at].native != native || slots[at].python != python ||
+				  slots[at].kind != kind))
+		at = (at + 1) & (room - 1);
+	return &slots[at];
+}
+
+static int grow(struct mt_cells *c)
+{
+	uint32_t room = c->room ? 2 * c->room : FIRST_SLOTS;
+	struct mt_cell_slot *slots = mt_mem_map(room * sizeof(*slots));
+
+	if (!slots)
+		return 0;
+	for (uint32_t i = 0; i < c->room; i++)
+		if (c->slots[i].cell)
+			*slot_of(slots, room, c->slots[i].native, c->slots[i].python,
+				 c->slots[i].kind) = c->slots[i];
+	mt_mem_unmap(c->slots, c->room * sizeof(*slots));
+	c->slots = slots;
+	c->room = room;
+	c->last = NULL;
+	return 1;
+}
+
+static int chunk_open(struct mt_thread *t, struct mt_cells *c)
+{
+	uint32_t units = FIRST_UNITS << (c->seq < 8 ? c->seq : 8);
+
+	if (c->maps == MT_CELL_MAPS)
+		return 0;
+	c->chunk = mt_stream_side_chunk(t, MT_CHUNK_COUNTERS, c->seq, units, &c->map[c->maps].at,
+					&c->map[c->maps].bytes);
+	if (!c->chunk)
+		return 0;
+	c->maps++;
+	c->seq++;
+	c->chunk_cells = (uint32_t)((units * MT_UNIT_BYTES - sizeof(struct mt_chunk)) /
+				    sizeof(struct mt_cell));
+	return 1;
+}
+
+/* A cell of its own for the slot, committed. */
+static int cell_new(struct mt_thread *t, struct mt_cells *c, struct mt_cell_slot *slot)
+{
+	uint32_t n = c->chunk ? c->chunk->used / (uint32_t)sizeof(struct mt_cell) : 0;
+	struct mt_cell *cell;
+
+	if (!c->chunk || n == c->chunk_cells) {
+		if (!chunk_open(t, c))
+			return 0;
+		n = 0;
+	}
+	cell = (struct mt_cell *)(c->chunk + 1) + n;
+	cell->native = slot->native;
+	cell->python = slot->python;
+	cell->kind = slot->kind;
+	/* Release: a cell that counts as used has its names. */
+	__atomic_store_n(&c->chunk->used, (n + 1) * (uint32_t)sizeof(*cell), __ATOMIC_RELEASE);
+	slot->offset = c->chunk->self + sizeof(struct mt_chunk) + n * sizeof(*cell);
+	slot->cell = cell;
+	return 1;
+}
+
+struct mt_cell_slot *mt_cells_find(struct mt_thread *t, struct mt_cells *c, uint32_t native,
+				   uint32_t python, uint32_t kind)
+{
+	struct mt_cell_slot *slot = c->last;
+
+	if (slot && slot->native == native && slot->python == python && slot->kind == kind)
+		return slot;
+	if (c->count >= c->room / 4 * 3 && !grow(c))
+		return NULL;
+	slot = slot_of(c->slots, c->room, native, python, kind);
+	if (!slot->cell) {
+		slot->native = native;
+		slot->python = python;
+		slot->kind = kind;
+		if (!cell_new(t, c, slot))
+			return NULL;
+		c->count++;
+	}
+	return c->last = slot;
+}
+
+void mt_cells_drop(struct mt_cells *c)
+{
+	for (uint32_t i = 0; i < c->maps; i++)
+		mt_sys_munmap(c->map[i].at, c->map[i].bytes);
+	mt_mem_unmap(c->slots, c->room * sizeof(*c->slots));
+	memset(c, 0, sizeof(*c));
+}

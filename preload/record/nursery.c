@@ -1,0 +1,471 @@
+/*
+ * See nursery.h. A ring of entries in the order of allocation, so that the oldest is the next to be
+ * overwritten, and a chained hash from address to entry in private memory. A block that is freed as
+ * the newest gives its entry back at once: tight loops stay within a few cache lines.
+ *
+ * A stream opens its nursery late and small and lets it grow while survivors are many: short-lived
+ * processes and quiet threads never have one.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "record/nursery.h"
+
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/guard.h"
+#include "core/mem.h"
+#include "memtrace/format.h"
+#include "out/file.h"
+#include "out/stream.h"
+#include "record/cells.h"
+#include "sys/sys.h"
+
+#define OPEN_AFTER 1024 /* allocations of a stream that are listed before it gets a nursery */
+#define FIRST_ENTRIES 1024u
+#define MOST_ENTRIES 32768u
+#define WINDOW_UNITS (UINT64_C(1) << 30) /* 10 to 20 s with a counter of 2 to 3 GHz */
+#define CUT_MARGIN 1024 /* units, about 12 us: how long setting a cut may take */
+#define NOTES 65536 /* counters of frees by other threads, by address */
+#define NONE UINT32_MAX
+
+struct nursery {
+	struct mt_nursery *head; /* in the file; NULL: not open */
+	struct mt_young *ring;
+	uint32_t entries; /* a power of two */
+	uint32_t next; /* where the next block goes; only its low bits count */
+	uint32_t tail; /* every entry before it is empty */
+	uint32_t waiting; /* allocations until it opens */
+	uint32_t aged; /* blocks that the ring's end pushed out since it was opened */
+	uint32_t window;
+	uint32_t seq; /* of chunks of this kind */
+	uint32_t stream_seq; /* records chunk at the last look, see age() */
+	uint64_t chunk_base; /* its base time */
+	uint64_t bytes; /* alive in the ring */
+	uint64_t since; /* when the window began */
+	uint32_t *bucket, *chain, *note; /* by hash; by entry; by entry */
+	size_t private_bytes;
+	void *map;
+	uint64_t map_bytes;
+	struct mt_cells cells;
+};
+
+uint32_t mt_nursery_on;
+
+static uint32_t *notes;
+static uint64_t cut; /* atomic; what began up to then is never folded */
+static uint32_t window; /* atomic */
+static uint64_t window_end; /* atomic */
+
+/* ---- small parts ------------------------------------------------------------------------------- */
+
+static uint32_t hash_of(uint64_t addr)
+{
+	return (uint32_t)((addr >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 40);
+}
+
+static uint32_t *note_of(uint64_t addr)
+{
+	return &notes[hash_of(addr) & (NOTES - 1)];
+}
+
+/* Another thread may have this block in its ring, under a site that it no longer belongs to. */
+static void note_free(uint64_t addr)
+{
+	if (mt_thread_shared)
+		__atomic_fetch_add(note_of(addr), 1, __ATOMIC_RELAXED);
+}
+
+static uint64_t key_of(uint64_t addr, uint32_t kind)
+{
+	return addr | (uint64_t)(kind & 0xff) << MT_YOUNG_KIND_SHIFT;
+}
+
+static int same_block(uint64_t have, uint64_t want)
+{
+	return !((have ^ want) & ~((uint64_t)MT_KIND_BACKING << MT_YOUNG_KIND_SHIFT));
+}
+
+/* The link that leads to the block's entry; *link is NONE-terminated. */
+static uint32_t *find(struct nursery *n, uint64_t key)
+{
+	uint32_t *link = &n->bucket[hash_of(key & MT_YOUNG_ADDR_MASK) & (n->entries - 1)];
+
+	while (*link && !same_block(n->ring[*link - 1].addr, key))
+		link = &n->chain[*link - 1];
+	return *link ? link : NULL;
+}
+
+static uint32_t *link_of(struct nursery *n, uint32_t at)
+{
+	uint32_t *link =
+		&n->bucket[hash_of(n->ring[at].addr & MT_YOUNG_ADDR_MASK) & (n->entries - 1)];
+
+	while (*link != at + 1)
+		link = &n->chain[*link - 1];
+	return link;
+}
+
+static uint64_t oldest(struct mt_thread *t)
+{
+	struct nursery *n = t->nursery;
+
+	if (!n || !n->head)
+		return UINT64_MAX;
+	while (n->tail != n->next && !n->ring[n->tail & (n->entries - 1)].addr)
+		n->tail++;
+	return n->tail == n->next ? UINT64_MAX : n->ring[n->tail & (n->entries - 1)].time;
+}
+
+/* The entry is empty from here on. link: what leads to it. */
+static void forget(struct nursery *n, uint32_t *link, uint32_t at)
+{
+	struct mt_young *e = &n->ring[at];
+
+	*link = n->chain[at];
+	n->bytes -= e->size;
+	__atomic_store_n(&e->addr, 0, __ATOMIC_RELEASE);
+	if (at == ((n->next - 1) & (n->entries - 1)))
+		n->next--;
+}
+
+/* ---- the moment when most is young --------------------------------------------------------------- */
+
+/* Invalid while it changes: a kill in between loses the moment and invents none. */
+static void most_is_now(struct nursery *n, uint64_t now)
+{
+	struct mt_nursery *h = n->head;
+
+	__atomic_store_n(&h->young_most, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&h->young_time, now, __ATOMIC_RELEASE);
+	__atomic_store_n(&h->young_since, now - n->since, __ATOMIC_RELEASE);
+	__atomic_store_n(&h->young_bytes, n->bytes, __ATOMIC_RELEASE);
+	__atomic_store_n(&h->young_most, n->bytes, __ATOMIC_RELEASE);
+}
+
+static void write_most(struct mt_thread *t, struct nursery *n)
+{
+	struct mt_nursery *h = n->head;
+
+	if (h->young_most)
+		MT_EMIT(t, young, .time = h->young_time, .bytes = h->young_bytes,
+			.most = h->young_most, .since = h->young_since);
+	__atomic_store_n(&h->young_most, 0, __ATOMIC_RELEASE);
+}
+
+/* A window ended: what it held most goes into the stream, and the present one begins. */
+static void window_turn(struct mt_thread *t, struct nursery *n, uint64_t now)
+{
+	write_most(t, n);
+	n->window = __atomic_load_n(&window, __ATOMIC_ACQUIRE);
+	n->since = now;
+	if (n->bytes)
+		most_is_now(n, now);
+}
+
+/* Whoever passes a window's end begins the next one for all. */
+static void window_look(uint64_t now)
+{
+	uint64_t end = __atomic_load_n(&window_end, __ATOMIC_RELAXED);
+
+	if (mt_unlikely(now >= end) &&
+	    __atomic_compare_exchange_n(&window_end, &end, now + WINDOW_UNITS, 0, __ATOMIC_RELAXED,
+					__ATOMIC_RELAXED))
+		__atomic_fetch_add(&window, 1, __ATOMIC_RELEASE);
+}
+
+/* ---- listing and folding -------------------------------------------------------------------------- */
+
+/* Writes the block as a survivor and empties the entry, in this order: a reader that finds both
+ * knows them for one. */
+static void list(struct mt_thread *t, struct nursery *n, uint32_t at)
+{
+	struct mt_young *e = &n->ring[at];
+	struct mt_nursery *h = n->head;
+
+	MT_EMIT(t, survivor, .time = e->time, .addr = e->addr & MT_YOUNG_ADDR_MASK,
+		.size = e->size, .native = e->native, .python = e->python,
+		.kind = e->addr >> MT_YOUNG_KIND_SHIFT);
+	if (h->young_most && e->time <= h->young_time)
+		__atomic_store_n(&h->young_bytes, h->young_bytes - e->size, __ATOMIC_RELAXED);
+	forget(n, link_of(n, at), at);
+}
+
+/* Lists what is older than `time`. */
+static void list_until(struct mt_thread *t, struct nursery *n, uint64_t time)
+{
+	while (oldest(t) < time)
+		list(t, n, n->tail & (n->entries - 1));
+}
+
+/*
+ * A reader must know a stream as far as the next chunk that says nothing older will follow. So that
+ * it never has to read far ahead, a new chunk of records drives out what is older than the last one.
+ */
+static void age(struct mt_thread *t, struct nursery *n)
+{
+	uint64_t before = n->chunk_base;
+
+	if (!t->chunk)
+		return;
+	n->stream_seq = t->seq;
+	n->chunk_base = t->chunk->base_time;
+	list_until(t, n, before);
+}
+
+static int may_fold(const struct nursery *n, uint32_t at)
+{
+	const struct mt_young *e = &n->ring[at];
+
+	return e->time > __atomic_load_n(&cut, __ATOMIC_ACQUIRE) &&
+	       n->note[at] == __atomic_load_n(note_of(e->addr & MT_YOUNG_ADDR_MASK),
+					      __ATOMIC_RELAXED) &&
+	       !mt_file.stopped;
+}
+
+static void fold(struct nursery *n, struct mt_cell_slot *slot, uint32_t *link, uint64_t now)
+{
+	uint32_t at = *link - 1;
+	struct mt_young *e = &n->ring[at];
+	struct mt_nursery *h = n->head;
+	struct mt_cell *cell = slot->cell;
+
+	h->fold = *cell;
+	if (!h->fold.count++)
+		h->fold.first = e->time;
+	h->fold.bytes += e->size;
+	h->fold.brief += now - e->time < MT_BRIEF_UNITS;
+	if (e->size > h->fold.largest)
+		h->fold.largest = e->size;
+	h->fold.last = now;
+	h->fold_cell = slot->offset;
+	/* Release stores all along: after a kill, memory is as it was between two of them. From the
+	 * first on the fold has happened; a reader finishes it (FORMAT.md 3.7). */
+	__atomic_store_n(&h->fold_entry, at + 1, __ATOMIC_RELEASE);
+	*cell = h->fold;
+	forget(n, link, at);
+	__atomic_store_n(&h->fold_entry, 0, __ATOMIC_RELEASE);
+}
+
+/* What the cell held when its last window ended goes into the stream. */
+static void cell_turn(struct mt_thread *t, struct nursery *n, struct mt_cell_slot *slot)
+{
+	const struct mt_cell *cell = slot->cell;
+
+	if (cell->count)
+		MT_EMIT(t, fold, .time = cell->last, .kind = cell->kind, .count = cell->count,
+			.bytes = cell->bytes, .brief = cell->brief, .largest = cell->largest,
+			.native = cell->native, .python = cell->python);
+	slot->window = n->window;
+}
+
+/* ---- opening --------------------------------------------------------------------------------------- */
+
+static void let_go(struct nursery *n)
+{
+	if (!n->head)
+		return;
+	mt_sys_munmap(n->map, n->map_bytes);
+	mt_mem_unmap(n->bucket, n->private_bytes);
+	n->head = NULL;
+}
+
+static int open_ring(struct mt_thread *t, struct nursery *n, uint32_t entries)
+{
+	size_t bytes = sizeof(struct mt_nursery) + entries * sizeof(struct mt_young);
+	size_t units = (sizeof(struct mt_chunk) + bytes + MT_UNIT_BYTES - 1) / MT_UNIT_BYTES;
+	size_t private_bytes = 3 * (size_t)entries * sizeof(uint32_t);
+	struct mt_chunk *chunk;
+	uint32_t *tables = mt_mem_map(private_bytes);
+	uint64_t map_bytes;
+	void *map;
+
+	if (!tables)
+		return 0;
+	chunk = mt_stream_side_chunk(t, MT_CHUNK_NURSERY, n->seq, (uint32_t)units, &map,
+				     &map_bytes);
+	if (!chunk) {
+		mt_mem_unmap(tables, private_bytes);
+		return 0;
+	}
+	if (n->head) {
+		list_until(t, n, UINT64_MAX);
+		write_most(t, n);
+		n->since = t->codec.time;
+	}
+	let_go(n);
+	n->head = (struct mt_nursery *)(chunk + 1);
+	n->ring = (struct mt_young *)(n->head + 1);
+	n->head->entries = n->entries = entries;
+	__atomic_store_n(&chunk->used, (uint32_t)bytes, __ATOMIC_RELEASE);
+	n->map = map;
+	n->map_bytes = map_bytes;
+	n->private_bytes = private_bytes;
+	n->bucket = tables;
+	n->chain = tables + entries;
+	n->note = tables + 2 * (size_t)entries;
+	n->next = n->tail = n->aged = 0;
+	n->bytes = 0;
+	n->seq++;
+	return 1;
+}
+
+/* NULL: this stream has none, yet or for good. */
+static struct nursery *nursery_slow(struct mt_thread *t, uint64_t now)
+{
+	struct nursery *n = t->nursery;
+
+	if (!n) {
+		n = t->nursery = mt_mem_alloc(sizeof(*n));
+		if (!n)
+			return NULL;
+		n->waiting = OPEN_AFTER;
+	}
+	if (n->waiting && --n->waiting)
+		return NULL;
+	if (mt_file.stopped || !t->chunk || !open_ring(t, n, FIRST_ENTRIES)) {
+		n->waiting = OPEN_AFTER;
+		return NULL;
+	}
+	n->since = now;
+	n->window = __atomic_load_n(&window, __ATOMIC_ACQUIRE);
+	n->chunk_base = 0;
+	age(t, n);
+	return n;
+}
+
+/* The next entry is wanted: whoever is there has survived. */
+static void make_room(struct mt_thread *t, struct nursery *n)
+{
+	uint32_t at = n->next & (n->entries - 1);
+
+	if (n->next - n->tail == n->entries)
+		n->tail++;
+	if (!n->ring[at].addr)
+		return;
+	list(t, n, at);
+	if (++n->aged > n->entries / 4 && n->entries < MOST_ENTRIES)
+		open_ring(t, n, 4 * n->entries < MOST_ENTRIES ? 4 * n->entries : MOST_ENTRIES);
+}
+
+/* ---- the interface --------------------------------------------------------------------------------- */
+
+int mt_nursery_add(struct mt_thread *t, const struct mt_block *block)
+{
+	struct nursery *n = t->nursery;
+	uint64_t key = key_of(block->addr, block->kind), time = block->time;
+	struct mt_young *e;
+	uint32_t at, *link;
+
+	if (mt_unlikely(!n || !n->head)) {
+		n = nursery_slow(t, time);
+		if (!n)
+			return 0;
+	}
+	if (mt_unlikely(mt_file.stopped))
+		return 0;
+	window_look(time);
+	if (mt_unlikely(n->window != __atomic_load_n(&window, __ATOMIC_RELAXED)))
+		window_turn(t, n, time);
+	if (mt_unlikely(n->stream_seq != t->seq))
+		age(t, n);
+	link = find(n, key);
+	if (mt_unlikely(link != NULL))
+		list(t, n, *link - 1); /* freed by another thread since */
+	make_room(t, n);
+	at = n->next & (n->entries - 1);
+	e = &n->ring[at];
+	/* A survivor stands apart from its stream's other records: times must tell their order. */
+	e->time = time > t->codec.time ? time : t->codec.time + 1;
+	e->size = block->size;
+	e->native = block->native;
+	e->python = block->python;
+	n->note[at] = __atomic_load_n(note_of(block->addr), __ATOMIC_RELAXED);
+	link = &n->bucket[hash_of(block->addr) & (n->entries - 1)];
+	n->chain[at] = *link;
+	*link = at + 1;
+	/* Release: an entry with an address is whole. */
+	__atomic_store_n(&e->addr, key, __ATOMIC_RELEASE);
+	n->next++;
+	n->bytes += block->size;
+	if (n->bytes > n->head->young_most)
+		most_is_now(n, e->time);
+	return 1;
+}
+
+int mt_nursery_free(struct mt_thread *t, uint32_t kind, uint64_t addr, uint64_t *time)
+{
+	struct nursery *n = t->nursery;
+	struct mt_cell_slot *slot;
+	struct mt_young *e;
+	uint32_t *link;
+
+	link = n && n->head ? find(n, key_of(addr, kind)) : NULL;
+	if (!link) {
+		if (n && n->head && mt_unlikely(n->stream_seq != t->seq))
+			age(t, n);
+		note_free(addr);
+		return 0;
+	}
+	e = &n->ring[*link - 1];
+	if (*time <= e->time)
+		*time = e->time + 1;
+	if (mt_likely(may_fold(n, *link - 1))) {
+		slot = mt_cells_find(t, &n->cells, e->native, e->python,
+				     (uint32_t)(e->addr >> MT_YOUNG_KIND_SHIFT));
+		if (slot) {
+			if (mt_unlikely(slot->window != n->window))
+				cell_turn(t, n, slot);
+			fold(n, slot, link, *time);
+			return 1;
+		}
+	}
+	if (!mt_file.stopped)
+		list(t, n, *link - 1);
+	note_free(addr);
+	return 0;
+}
+
+void mt_nursery_cut_at(uint64_t time)
+{
+	__atomic_store_n(&cut, time, __ATOMIC_RELEASE);
+}
+
+/*
+ * A pair that is being folded just now either ended before the time returned, or its thread sees
+ * the cut: that thread read its clock before it looks at `cut`, we set `cut` before we read ours.
+ */
+uint64_t mt_nursery_cut(void)
+{
+	uint64_t start, now;
+
+	do {
+		start = mt_clock_now();
+		__atomic_fetch_add(&window, 1, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&cut, start + CUT_MARGIN, __ATOMIC_SEQ_CST);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		now = mt_clock_now();
+	} while (now >= start + CUT_MARGIN);
+	return now;
+}
+
+void mt_nursery_child(void)
+{
+	for (struct mt_thread *t = mt_thread_all; t; t = t->next_all) {
+		struct nursery *n = t->nursery;
+
+		if (!n)
+			continue;
+		let_go(n);
+		mt_cells_drop(&n->cells);
+		n->seq = 0;
+		n->waiting = OPEN_AFTER;
+	}
+}
+
+void mt_nursery_init(void)
+{
+	notes = mt_mem_map(NOTES * sizeof(*notes));
+	mt_nursery_on = notes != NULL;
+	mt_stream_oldest = oldest;
+}
