@@ -334,17 +334,18 @@ static struct nursery *nursery_slow(struct mt_thread *t, uint64_t now)
 	return n;
 }
 
-/* The next entry is wanted: whoever is there has survived. */
+/* The next entry is wanted: whoever is there has survived. The tail passes it only when it is
+ * listed: till then it is the oldest, which a chunk that is opened for it must know. */
 static void make_room(struct mt_thread *t, struct nursery *n)
 {
 	uint32_t at = n->next & (n->entries - 1);
+	int survived = n->ring[at].addr != 0;
 
+	if (survived)
+		list(t, n, at);
 	if (n->next - n->tail == n->entries)
 		n->tail++;
-	if (!n->ring[at].addr)
-		return;
-	list(t, n, at);
-	if (++n->aged > n->entries / 4 && n->entries < MOST_ENTRIES)
+	if (survived && ++n->aged > n->entries / 4 && n->entries < MOST_ENTRIES)
 		open_ring(t, n, 4 * n->entries < MOST_ENTRIES ? 4 * n->entries : MOST_ENTRIES);
 }
 
