@@ -35,7 +35,8 @@ struct mt_cells {
 	} map[MT_CELL_MAPS];
 };
 
-/* The cell of a site, made if need be; NULL: no memory or no space, nothing can be folded. */
+/* The cell of a site, made if need be. NULL: this pair is to be listed, because the site has asked
+ * for the first time, or there is no memory or space. */
 struct mt_cell_slot *mt_cells_find(struct mt_thread *t, struct mt_cells *c, uint32_t native,
 				   uint32_t python, uint32_t kind);
 
