@@ -42,4 +42,14 @@ static inline uint64_t mt_clock_now(void)
 	return mt_clock_monotonic_ns() >> MT_TIME_SHIFT;
 }
 
+/* For durations within a thread: may be off by a reorder window, 6 ns cheaper. */
+static inline uint64_t mt_clock_rough(void)
+{
+#if defined(__x86_64__)
+	if (__builtin_expect(mt_clock_is_tsc, 1))
+		return __rdtsc() >> MT_TIME_SHIFT;
+#endif
+	return mt_clock_monotonic_ns() >> MT_TIME_SHIFT;
+}
+
 #endif

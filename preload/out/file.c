@@ -27,6 +27,10 @@
 
 #define GROUP_BYTES ((uint64_t)256 << 10) /* least space reserved at once */
 #define POPULATE_BYTES ((size_t)16 << 10) /* smaller claims fault in by themselves */
+#define SETTLE_LAG ((uint64_t)32 << 20) /* how much of the trace's end is left in the page cache */
+#define SETTLE_WINDOW ((uint64_t)2 << 20)
+#define SETTLE_STEP ((uint64_t)1 << 20)
+#define SETTLE_SHARE 64
 
 struct mt_file mt_file = { .fd = -1, .root_fd = -1 };
 
@@ -359,6 +363,32 @@ static int extend(int fd, uint64_t end)
 	return err;
 }
 
+/*
+ * Long recordings must not push out what the program caches: what was written a while ago goes to
+ * the disk, and out of the page cache once it is there. Everything is visited twice or more: first to
+ * be written, then to be dropped. Starting to write may wait for a slow disk, so the calls may take
+ * a sixty-fourth of the time and no more; a trace that outgrows the disk is left to the kernel.
+ * Advice only, failures don't matter; pages that are mapped stay.
+ */
+static void settle(int fd, uint64_t end)
+{
+	static uint64_t not_before; /* CLOCK_MONOTONIC ns */
+	struct mt_file_header *h = mt_file.header;
+	uint64_t done = __atomic_load_n(&h->settled, __ATOMIC_RELAXED), now;
+	uint64_t from = end - SETTLE_LAG - SETTLE_WINDOW;
+
+	if (end < SETTLE_LAG + SETTLE_WINDOW || end < done + SETTLE_STEP)
+		return;
+	now = mt_clock_monotonic_ns();
+	if (now < not_before ||
+	    !__atomic_compare_exchange_n(&h->settled, &done, end, 0, __ATOMIC_RELAXED,
+					 __ATOMIC_RELAXED))
+		return;
+	not_before = UINT64_MAX;
+	mt_sys4(SYS_fadvise64, fd, from, SETTLE_WINDOW, POSIX_FADV_DONTNEED);
+	not_before = now + SETTLE_SHARE * (mt_clock_monotonic_ns() - now);
+}
+
 static void *claim_failed(int err)
 {
 	uint32_t none = 0;
@@ -396,6 +426,8 @@ void *mt_file_claim(uint32_t units, uint64_t *offset, void **map, uint64_t *map_
 		mt_sys_munmap(p, *map_bytes);
 		err = -EFAULT;
 	}
+	if (!err)
+		settle(fd, *offset);
 	file_done(fd);
 	if (err) {
 		mt_file_trim(*offset + (uint64_t)units * MT_UNIT_BYTES, *offset);

@@ -11,6 +11,7 @@
 #include "out/file.h"
 #include "out/process.h"
 #include "out/stream.h"
+#include "record/cut.h"
 #include "record/nursery.h"
 #include "record/record.h"
 #include "sys/fmt.h"
@@ -112,7 +113,7 @@ void mt_record_mark(struct mt_thread *t, enum mt_mark_kind kind, uint64_t value,
 	int cuts = mt_nursery_on && kind != MT_MARK_STEP; /* steps are many, and named by nobody */
 
 	MT_SELF_BEGIN();
-	MT_EMIT(t, mark, .time = cuts ? mt_nursery_cut() : mt_clock_now(), .kind = kind,
+	MT_EMIT(t, mark, .time = cuts ? mt_cut() : mt_clock_now(), .kind = kind,
 		.value = value, .label = text_of(label));
 	MT_SELF_END();
 }
@@ -159,7 +160,7 @@ static void thread_end(struct mt_thread *t)
 void mt_record_fork_cut(uint64_t time)
 {
 	if (mt_nursery_on)
-		mt_nursery_cut_at(time);
+		mt_cut_at(time);
 }
 
 void mt_record_child(void)

@@ -19,13 +19,12 @@
 #include "out/file.h"
 #include "out/stream.h"
 #include "record/cells.h"
+#include "record/cut.h"
 #include "sys/sys.h"
 
 #define OPEN_AFTER 1024 /* allocations of a stream that are listed before it gets a nursery */
 #define FIRST_ENTRIES 1024u
 #define MOST_ENTRIES 32768u
-#define WINDOW_UNITS (UINT64_C(1) << 30) /* 10 to 20 s with a counter of 2 to 3 GHz */
-#define CUT_MARGIN 1024 /* units, about 12 us: how long setting a cut may take */
 #define NOTES 65536 /* counters of frees by other threads, by address */
 #define NONE UINT32_MAX
 
@@ -53,9 +52,6 @@ struct nursery {
 uint32_t mt_nursery_on;
 
 static uint32_t *notes;
-static uint64_t cut; /* atomic; what began up to then is never folded */
-static uint32_t window; /* atomic */
-static uint64_t window_end; /* atomic */
 
 /* ---- small parts ------------------------------------------------------------------------------- */
 
@@ -76,6 +72,12 @@ static void note_free(uint64_t addr)
 		__atomic_fetch_add(note_of(addr), 1, __ATOMIC_RELAXED);
 }
 
+/* As long as there was one thread only, all are 0. */
+static uint32_t note_read(uint64_t addr)
+{
+	return mt_thread_shared ? __atomic_load_n(note_of(addr), __ATOMIC_RELAXED) : 0;
+}
+
 static uint64_t key_of(uint64_t addr, uint32_t kind)
 {
 	return addr | (uint64_t)(kind & 0xff) << MT_YOUNG_KIND_SHIFT;
@@ -86,11 +88,14 @@ static int same_block(uint64_t have, uint64_t want)
 	return !((have ^ want) & ~((uint64_t)MT_KIND_BACKING << MT_YOUNG_KIND_SHIFT));
 }
 
-/* The link that leads to the block's entry; *link is NONE-terminated. */
-static uint32_t *find(struct nursery *n, uint64_t key)
+static uint32_t *bucket_of(struct nursery *n, uint64_t key)
 {
-	uint32_t *link = &n->bucket[hash_of(key & MT_YOUNG_ADDR_MASK) & (n->entries - 1)];
+	return &n->bucket[hash_of(key & MT_YOUNG_ADDR_MASK) & (n->entries - 1)];
+}
 
+/* The link in this bucket's chain that leads to the block's entry; NULL: it is not there. */
+static inline uint32_t *find(struct nursery *n, uint32_t *link, uint64_t key)
+{
 	while (*link && !same_block(n->ring[*link - 1].addr, key))
 		link = &n->chain[*link - 1];
 	return *link ? link : NULL;
@@ -98,8 +103,7 @@ static uint32_t *find(struct nursery *n, uint64_t key)
 
 static uint32_t *link_of(struct nursery *n, uint32_t at)
 {
-	uint32_t *link =
-		&n->bucket[hash_of(n->ring[at].addr & MT_YOUNG_ADDR_MASK) & (n->entries - 1)];
+	uint32_t *link = bucket_of(n, n->ring[at].addr);
 
 	while (*link != at + 1)
 		link = &n->chain[*link - 1];
@@ -118,7 +122,7 @@ static uint64_t oldest(struct mt_thread *t)
 }
 
 /* The entry is empty from here on. link: what leads to it. */
-static void forget(struct nursery *n, uint32_t *link, uint32_t at)
+static inline void forget(struct nursery *n, uint32_t *link, uint32_t at)
 {
 	struct mt_young *e = &n->ring[at];
 
@@ -157,21 +161,10 @@ static void write_most(struct mt_thread *t, struct nursery *n)
 static void window_turn(struct mt_thread *t, struct nursery *n, uint64_t now)
 {
 	write_most(t, n);
-	n->window = __atomic_load_n(&window, __ATOMIC_ACQUIRE);
+	n->window = mt_window_now();
 	n->since = now;
 	if (n->bytes)
 		most_is_now(n, now);
-}
-
-/* Whoever passes a window's end begins the next one for all. */
-static void window_look(uint64_t now)
-{
-	uint64_t end = __atomic_load_n(&window_end, __ATOMIC_RELAXED);
-
-	if (mt_unlikely(now >= end) &&
-	    __atomic_compare_exchange_n(&window_end, &end, now + WINDOW_UNITS, 0, __ATOMIC_RELAXED,
-					__ATOMIC_RELAXED))
-		__atomic_fetch_add(&window, 1, __ATOMIC_RELEASE);
 }
 
 /* ---- listing and folding -------------------------------------------------------------------------- */
@@ -217,32 +210,52 @@ static int may_fold(const struct nursery *n, uint32_t at)
 {
 	const struct mt_young *e = &n->ring[at];
 
-	return e->time > __atomic_load_n(&cut, __ATOMIC_ACQUIRE) &&
-	       n->note[at] == __atomic_load_n(note_of(e->addr & MT_YOUNG_ADDR_MASK),
-					      __ATOMIC_RELAXED) &&
-	       !mt_file.stopped;
+	return mt_cut_is_before(e->time) &&
+	       n->note[at] == note_read(e->addr & MT_YOUNG_ADDR_MASK) && !mt_file.stopped;
 }
 
-static void fold(struct nursery *n, struct mt_cell_slot *slot, uint32_t *link, uint64_t now)
+/* Field by field: copies of sixteen bytes out of fields of eight that were just stored would wait
+ * for the stores to leave the core, 5 to 10 ns a fold. */
+#define CELL_FIELDS(DO) DO(native) DO(python) DO(kind) DO(count) DO(bytes) DO(brief) DO(largest) \
+	DO(first) DO(last)
+#define COPY_FIELD(field) __atomic_store_n(&to->field, v->field, __ATOMIC_RELAXED);
+#define READ_FIELD(field) v.field = __atomic_load_n(&cell->field, __ATOMIC_RELAXED);
+
+static inline void cell_put(struct mt_cell *to, const struct mt_cell *v)
+{
+	CELL_FIELDS(COPY_FIELD)
+}
+
+/* The cell's values once this block is counted in it. */
+static inline struct mt_cell cell_raised(const struct mt_cell *cell, const struct mt_young *e,
+					 uint64_t now)
+{
+	struct mt_cell v;
+
+	v.reserved = 0;
+	CELL_FIELDS(READ_FIELD)
+	if (!v.count++)
+		v.first = e->time;
+	v.bytes += e->size;
+	v.brief += now - e->time < MT_BRIEF_UNITS;
+	if (e->size > v.largest)
+		v.largest = e->size;
+	v.last = now;
+	return v;
+}
+
+static inline void fold(struct nursery *n, struct mt_cell_slot *slot, uint32_t *link, uint64_t now)
 {
 	uint32_t at = *link - 1;
-	struct mt_young *e = &n->ring[at];
 	struct mt_nursery *h = n->head;
-	struct mt_cell *cell = slot->cell;
+	struct mt_cell v = cell_raised(slot->cell, &n->ring[at], now);
 
-	h->fold = *cell;
-	if (!h->fold.count++)
-		h->fold.first = e->time;
-	h->fold.bytes += e->size;
-	h->fold.brief += now - e->time < MT_BRIEF_UNITS;
-	if (e->size > h->fold.largest)
-		h->fold.largest = e->size;
-	h->fold.last = now;
+	cell_put(&h->fold, &v);
 	h->fold_cell = slot->offset;
 	/* Release stores all along: after a kill, memory is as it was between two of them. From the
 	 * first on the fold has happened; a reader finishes it (FORMAT.md 3.7). */
 	__atomic_store_n(&h->fold_entry, at + 1, __ATOMIC_RELEASE);
-	*cell = h->fold;
+	cell_put(slot->cell, &v);
 	forget(n, link, at);
 	__atomic_store_n(&h->fold_entry, 0, __ATOMIC_RELEASE);
 }
@@ -328,7 +341,7 @@ static struct nursery *nursery_slow(struct mt_thread *t, uint64_t now)
 		return NULL;
 	}
 	n->since = now;
-	n->window = __atomic_load_n(&window, __ATOMIC_ACQUIRE);
+	n->window = mt_window_now();
 	n->chunk_base = 0;
 	age(t, n);
 	return n;
@@ -356,7 +369,7 @@ int mt_nursery_add(struct mt_thread *t, const struct mt_block *block)
 	struct nursery *n = t->nursery;
 	uint64_t key = key_of(block->addr, block->kind), time = block->time;
 	struct mt_young *e;
-	uint32_t at, *link;
+	uint32_t at, *bucket, *link;
 
 	if (mt_unlikely(!n || !n->head)) {
 		n = nursery_slow(t, time);
@@ -365,15 +378,15 @@ int mt_nursery_add(struct mt_thread *t, const struct mt_block *block)
 	}
 	if (mt_unlikely(mt_file.stopped))
 		return 0;
-	window_look(time);
-	if (mt_unlikely(n->window != __atomic_load_n(&window, __ATOMIC_RELAXED)))
+	mt_window_look(time);
+	if (mt_unlikely(n->window != mt_window_now()))
 		window_turn(t, n, time);
 	if (mt_unlikely(n->stream_seq != t->seq))
 		age(t, n);
-	link = find(n, key);
+	link = find(n, bucket_of(n, key), key);
 	if (mt_unlikely(link != NULL))
-		list(t, n, *link - 1); /* freed by another thread since */
-	make_room(t, n);
+		list(t, n, *link - 1); /* freed since, by another thread or unseen */
+	make_room(t, n); /* may put another ring in this one's place */
 	at = n->next & (n->entries - 1);
 	e = &n->ring[at];
 	/* A survivor stands apart from its stream's other records: times must tell their order. */
@@ -381,10 +394,10 @@ int mt_nursery_add(struct mt_thread *t, const struct mt_block *block)
 	e->size = block->size;
 	e->native = block->native;
 	e->python = block->python;
-	n->note[at] = __atomic_load_n(note_of(block->addr), __ATOMIC_RELAXED);
-	link = &n->bucket[hash_of(block->addr) & (n->entries - 1)];
-	n->chain[at] = *link;
-	*link = at + 1;
+	n->note[at] = note_read(block->addr);
+	bucket = bucket_of(n, key);
+	n->chain[at] = *bucket;
+	*bucket = at + 1;
 	/* Release: an entry with an address is whole. */
 	__atomic_store_n(&e->addr, key, __ATOMIC_RELEASE);
 	n->next++;
@@ -399,9 +412,10 @@ int mt_nursery_free(struct mt_thread *t, uint32_t kind, uint64_t addr, uint64_t 
 	struct nursery *n = t->nursery;
 	struct mt_cell_slot *slot;
 	struct mt_young *e;
+	uint64_t now;
 	uint32_t *link;
 
-	link = n && n->head ? find(n, key_of(addr, kind)) : NULL;
+	link = n && n->head ? find(n, bucket_of(n, addr), key_of(addr, kind)) : NULL;
 	if (!link) {
 		if (n && n->head && mt_unlikely(n->stream_seq != t->seq))
 			age(t, n);
@@ -409,45 +423,23 @@ int mt_nursery_free(struct mt_thread *t, uint32_t kind, uint64_t addr, uint64_t 
 		return 0;
 	}
 	e = &n->ring[*link - 1];
-	if (*time <= e->time)
-		*time = e->time + 1;
 	if (mt_likely(may_fold(n, *link - 1))) {
 		slot = mt_cells_find(t, &n->cells, e->native, e->python,
 				     (uint32_t)(e->addr >> MT_YOUNG_KIND_SHIFT));
 		if (slot) {
 			if (mt_unlikely(slot->window != n->window))
 				cell_turn(t, n, slot);
-			fold(n, slot, link, *time);
+			now = *time ? *time : mt_clock_rough();
+			fold(n, slot, link, now > e->time ? now : e->time + 1);
 			return 1;
 		}
 	}
+	if (*time <= e->time)
+		*time = e->time + 1;
 	if (!mt_file.stopped)
 		list(t, n, *link - 1);
 	note_free(addr);
 	return 0;
-}
-
-void mt_nursery_cut_at(uint64_t time)
-{
-	__atomic_store_n(&cut, time, __ATOMIC_RELEASE);
-}
-
-/*
- * A pair that is being folded just now either ended before the time returned, or its thread sees
- * the cut: that thread read its clock before it looks at `cut`, we set `cut` before we read ours.
- */
-uint64_t mt_nursery_cut(void)
-{
-	uint64_t start, now;
-
-	do {
-		start = mt_clock_now();
-		__atomic_fetch_add(&window, 1, __ATOMIC_SEQ_CST);
-		__atomic_store_n(&cut, start + CUT_MARGIN, __ATOMIC_SEQ_CST);
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		now = mt_clock_now();
-	} while (now >= start + CUT_MARGIN);
-	return now;
 }
 
 void mt_nursery_child(void)

@@ -8,7 +8,7 @@
  *
  * Everything here belongs to the calling thread; what others do matters in two ways only. A free by
  * another thread is noted in a table by address, and an entry whose note changed since it was made
- * is not trusted. A cut (fork, mark) is a time that no folded pair may span.
+ * is not trusted. A cut (cut.h) is a time that no folded pair may span.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -36,15 +36,11 @@ extern uint32_t mt_nursery_on;
 /* Takes a new block in: 1. 0: it is to be listed by the caller. */
 int mt_nursery_add(struct mt_thread *t, const struct mt_block *block);
 
-/* A block is given back at *time: 1: it was folded. 0: the free is to be listed by the caller, with
- * *time as it is then (moved past the block's own time where the clock had not moved on). */
+/*
+ * A block is given back. 1: it was folded. 0: the free is to be listed by the caller, at *time or
+ * later. *time: when, where the caller knows; else 0, because most frees never need to know exactly.
+ */
 int mt_nursery_free(struct mt_thread *t, uint32_t kind, uint64_t addr, uint64_t *time);
-
-/* From here on no pair that began before is folded. Returns the time of the cut. */
-uint64_t mt_nursery_cut(void);
-
-/* The same at a given time, while no other thread is inside a hook: fork. */
-void mt_nursery_cut_at(uint64_t time);
 
 /* In a forked child: nurseries and cells are the parent's. */
 void mt_nursery_child(void);

@@ -51,11 +51,17 @@ static inline void new_block(struct mt_thread *t, unsigned int kind, const void 
 			.python = s.python, .kind = kind);
 }
 
+/* before: when, or 0: now. */
 static inline void gone_block(struct mt_thread *t, unsigned int kind, const void *block,
-			      uint64_t now)
+			      uint64_t before)
 {
-	if (!mt_nursery_on || !mt_nursery_free(t, kind, (uintptr_t)block, &now))
-		MT_EMIT(t, free, .time = now, .addr = (uintptr_t)block, .kind = kind);
+	uint64_t time = before;
+
+	if (mt_nursery_on && mt_nursery_free(t, kind, (uintptr_t)block, &time))
+		return;
+	if (!before && (before = mt_clock_now()) > time)
+		time = before;
+	MT_EMIT(t, free, .time = time, .addr = (uintptr_t)block, .kind = kind);
 }
 
 void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, size_t size,
@@ -74,7 +80,7 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 void mt_record_free(struct mt_thread *t, unsigned int kind, const void *block)
 {
 	MT_SELF_BEGIN();
-	gone_block(t, kind, block, mt_clock_now());
+	gone_block(t, kind, block, 0);
 	MT_SELF_END();
 }
 
