@@ -30,7 +30,7 @@
 #define SETTLE_LAG ((uint64_t)32 << 20) /* how much of the trace's end is left in the page cache */
 #define SETTLE_WINDOW ((uint64_t)2 << 20)
 #define SETTLE_STEP ((uint64_t)1 << 20)
-#define SETTLE_SHARE 64
+#define SETTLE_SHARE 32
 
 struct mt_file mt_file = { .fd = -1, .root_fd = -1 };
 
