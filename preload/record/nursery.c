@@ -147,12 +147,27 @@ static void most_is_now(struct nursery *n, uint64_t now)
 	__atomic_store_n(&h->young_most, n->bytes, __ATOMIC_RELEASE);
 }
 
+/* What was alive at the window's fullest moment and has been folded since. A block that is still
+ * here may yet be listed, and would count twice. */
+static uint64_t folded_of_most(const struct nursery *n)
+{
+	uint64_t bytes = n->head->young_bytes;
+
+	for (uint32_t i = n->tail; i != n->next; i++) {
+		const struct mt_young *e = &n->ring[i & (n->entries - 1)];
+
+		if (e->addr && e->time <= n->head->young_time)
+			bytes -= e->size;
+	}
+	return bytes;
+}
+
 static void write_most(struct mt_thread *t, struct nursery *n)
 {
 	struct mt_nursery *h = n->head;
 
 	if (h->young_most)
-		MT_EMIT(t, young, .time = h->young_time, .bytes = h->young_bytes,
+		MT_EMIT(t, young, .time = h->young_time, .bytes = folded_of_most(n),
 			.most = h->young_most, .since = h->young_since);
 	__atomic_store_n(&h->young_most, 0, __ATOMIC_RELEASE);
 }
