@@ -25,6 +25,7 @@
 #define OPEN_AFTER 1024 /* allocations of a stream that are listed before it gets a nursery */
 #define FIRST_ENTRIES 1024u
 #define MOST_ENTRIES 32768u
+#define SPAN_UNITS (1u << 26) /* about a second */
 #define NOTES 65536 /* counters of frees by other threads, by address */
 #define NONE UINT32_MAX
 
@@ -36,12 +37,12 @@ struct nursery {
 	uint32_t tail; /* every entry before it is empty */
 	uint32_t waiting; /* allocations until it opens */
 	uint32_t aged; /* blocks that the ring's end pushed out since it was opened */
-	uint32_t window;
+	uint32_t window; /* of the cells, see cut.h */
 	uint32_t seq; /* of chunks of this kind */
 	uint32_t stream_seq; /* records chunk at the last look, see age() */
 	uint64_t chunk_base; /* its base time */
 	uint64_t bytes; /* alive in the ring */
-	uint64_t since; /* when the window began */
+	uint64_t since; /* when the span began that `young_...` in the file is about */
 	uint32_t *bucket, *chain, *note; /* by hash; by entry; by entry */
 	size_t private_bytes;
 	void *map;
@@ -133,7 +134,7 @@ static inline void forget(struct nursery *n, uint32_t *link, uint32_t at)
 		n->next--;
 }
 
-/* ---- the moment when most is young --------------------------------------------------------------- */
+/* ---- the moment when most is young: per span of about a second --------------------------------------------------------------- */
 
 /* Invalid while it changes: a kill in between loses the moment and invents none. */
 static void most_is_now(struct nursery *n, uint64_t now)
@@ -147,7 +148,7 @@ static void most_is_now(struct nursery *n, uint64_t now)
 	__atomic_store_n(&h->young_most, n->bytes, __ATOMIC_RELEASE);
 }
 
-/* What was alive at the window's fullest moment and has been folded since. A block that is still
+/* What was alive at the span's fullest moment and has been folded since. A block that is still
  * here may yet be listed, and would count twice. */
 static uint64_t folded_of_most(const struct nursery *n)
 {
@@ -172,11 +173,10 @@ static void write_most(struct mt_thread *t, struct nursery *n)
 	__atomic_store_n(&h->young_most, 0, __ATOMIC_RELEASE);
 }
 
-/* A window ended: what it held most goes into the stream, and the present one begins. */
-static void window_turn(struct mt_thread *t, struct nursery *n, uint64_t now)
+/* A span ended: its fullest moment goes into the stream, and the present one begins. */
+static void span_turn(struct mt_thread *t, struct nursery *n, uint64_t now)
 {
 	write_most(t, n);
-	n->window = mt_window_now();
 	n->since = now;
 	if (n->bytes)
 		most_is_now(n, now);
@@ -356,7 +356,6 @@ static struct nursery *nursery_slow(struct mt_thread *t, uint64_t now)
 		return NULL;
 	}
 	n->since = now;
-	n->window = mt_window_now();
 	n->chunk_base = 0;
 	age(t, n);
 	return n;
@@ -394,8 +393,9 @@ int mt_nursery_add(struct mt_thread *t, const struct mt_block *block)
 	if (mt_unlikely(mt_file.stopped))
 		return 0;
 	mt_window_look(time);
-	if (mt_unlikely(n->window != mt_window_now()))
-		window_turn(t, n, time);
+	n->window = mt_window_now();
+	if (mt_unlikely(time - n->since >= SPAN_UNITS))
+		span_turn(t, n, time);
 	if (mt_unlikely(n->stream_seq != t->seq))
 		age(t, n);
 	link = find(n, bucket_of(n, key), key);
@@ -417,7 +417,7 @@ int mt_nursery_add(struct mt_thread *t, const struct mt_block *block)
 	__atomic_store_n(&e->addr, key, __ATOMIC_RELEASE);
 	n->next++;
 	n->bytes += block->size;
-	if (n->bytes > n->head->young_most)
+	if (n->bytes >= n->head->young_most) /* the latest of equals: what stays grows as well */
 		most_is_now(n, e->time);
 	return 1;
 }
