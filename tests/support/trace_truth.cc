@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "support/harness.h"
 #include "trace/merge.h"
@@ -23,6 +24,11 @@ struct Block {
 };
 
 using Live = std::map<uint64_t, Block>;
+
+/* What a stream had folded of a site. */
+struct Folded {
+	uint64_t count = 0, bytes = 0;
+};
 
 /* One process's records in order of time; what it holds at each moment. */
 class Replay {
@@ -44,7 +50,8 @@ class Replay {
 	void Handle(const merge_event &e);
 	void Allocate(uint64_t addr, uint64_t size);
 	void Free(uint64_t addr);
-	void Mark(const mt_ev_mark &mark);
+	void Mark(const mt_ev_mark &mark, uint64_t time);
+	void Fold(uint32_t slot, const mt_cell &now);
 	void Count(long Totals::*field, long n, bool window)
 	{
 		out_->whole.*field += n;
@@ -58,6 +65,8 @@ class Replay {
 	merge_event next_;
 	bool has_next_;
 	bool open_ = false;
+	uint64_t opened_ = UINT64_MAX, closed_ = UINT64_MAX;
+	std::map<std::tuple<uint32_t, uint64_t, uint64_t, uint64_t>, Folded> folded_;
 };
 
 bool IsHeap(uint64_t kind) { return (kind & MT_KIND_MASK) == MT_KIND_HEAP; }
@@ -101,21 +110,70 @@ void Replay::Free(uint64_t addr)
 	Count(&Totals::live_bytes, -(long)b.size, open_ && b.in_window);
 }
 
-void Replay::Mark(const mt_ev_mark &mark)
+/*
+ * A stream's counter of a site, as it was when the last block counted in it was freed. What it has
+ * more than the last time happened since, and no mark lies in between (FORMAT.md 3.7).
+ */
+void Replay::Fold(uint32_t slot, const mt_cell &now)
+{
+	Folded &before = folded_[{ slot, now.native, now.python, now.kind }];
+	long count = (long)(now.count - before.count), bytes = (long)(now.bytes - before.bytes);
+	bool one_size = now.bytes == now.count * now.largest;
+	bool window = now.last > opened_ && now.last <= closed_;
+
+	before = { now.count, now.bytes };
+	if (!count || !IsHeap(now.kind))
+		return;
+	if (one_size) {
+		out_->allocations_by_size[now.largest] += count;
+		out_->frees_by_size[now.largest] += count;
+	}
+	if (ignore_from_ && one_size && now.largest >= ignore_from_)
+		return;
+	Count(&Totals::allocations, count, window);
+	Count(&Totals::frees, count, window);
+	Count(&Totals::bytes, bytes, window);
+}
+
+void Replay::Mark(const mt_ev_mark &mark, uint64_t time)
 {
 	std::string label(mark.label.data, mark.label.len), pid = std::to_string(out_->pid);
 
 	if (label == "begin-" + pid)
-		open_ = out_->has_window = true;
+		open_ = out_->has_window = true, opened_ = time;
 	if (label == "end-" + pid)
-		open_ = false;
+		open_ = false, closed_ = time;
+}
+
+mt_cell CellOf(const mt_ev_fold &fold)
+{
+	mt_cell cell = {};
+
+	cell.native = (uint32_t)fold.native;
+	cell.python = (uint32_t)fold.python;
+	cell.kind = (uint32_t)fold.kind;
+	cell.count = fold.count;
+	cell.bytes = fold.bytes;
+	cell.brief = fold.brief;
+	cell.largest = fold.largest;
+	cell.last = fold.time;
+	return cell;
 }
 
 void Replay::Handle(const merge_event &e)
 {
+	if (e.cell)
+		return Fold(e.slot, *e.cell);
 	const mt_record &r = *e.record;
 
 	switch (r.id) {
+	case MT_EV_FOLD:
+		Fold(e.slot, CellOf(r.u.fold));
+		break;
+	case MT_EV_SURVIVOR:
+		if (IsHeap(r.u.survivor.kind))
+			Allocate(r.u.survivor.addr, r.u.survivor.size);
+		break;
 	case MT_EV_ALLOC:
 		if (IsHeap(r.u.alloc.kind))
 			Allocate(r.u.alloc.addr, r.u.alloc.size);
@@ -136,7 +194,7 @@ void Replay::Handle(const merge_event &e)
 		out_->maps_by_size[r.u.map.size]++;
 		break;
 	case MT_EV_MARK:
-		Mark(r.u.mark);
+		Mark(r.u.mark, e.time);
 		break;
 	case MT_EV_EXIT:
 		out_->has_exit = true;
