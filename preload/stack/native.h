@@ -12,6 +12,7 @@
 #include "core/thread.h"
 #include "stack/bounds.h"
 #include "stack/intern.h"
+#include "stack/memo.h"
 #include "stack/rules.h"
 
 enum {
@@ -46,10 +47,6 @@ struct mt_kept {
 	uint32_t need; /* rbp has a part in finding the frames further out */
 };
 
-struct mt_check {
-	uintptr_t address, value;
-};
-
 struct mt_native_cache {
 	struct mt_bounds bounds;
 	uint32_t epoch; /* of the modules */
@@ -63,6 +60,7 @@ struct mt_native_cache {
 	uint32_t inner[MT_DEPTH_MAX], outer[MT_DEPTH_MAX]; /* scratch of walk.c */
 	struct mt_check check[MT_CHECKS];
 	struct mt_kept kept[MT_KEPT];
+	struct mt_memo memo;
 };
 
 extern unsigned int mt_native_depth; /* most frames kept */

@@ -1,0 +1,69 @@
+/*
+ * The path memo: whole native stacks of one thread, found again by comparing memory.
+ *
+ * A path is the list of all stack words that its walk depended on (return addresses, saved frame
+ * pointers that an outer frame is found by), with the stack it gave. If every word still holds what
+ * it held, the unwinder would do again what it did: the answer is exact, costs 0.3 to 0.4 ns a word
+ * and asks no table about any frame.
+ *
+ * A path is looked for by the place and value of the innermost return address. Where several paths
+ * share these (one call site, different callers), the innermost word in which they differ becomes
+ * part of the key.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef MEMTRACE_PRELOAD_MEMO_H
+#define MEMTRACE_PRELOAD_MEMO_H
+
+#include <stdint.h>
+
+enum {
+	MT_MEMO_KEYS = 3, /* words besides the return address */
+	MT_MEMO_SITES_BITS = 11,
+	MT_MEMO_PATHS_BITS = 12,
+	MT_MEMO_BYTES = 512 << 10, /* of words and offsets; touched as it fills */
+	MT_MEMO_WORDS_MAX = 400, /* longer paths are not worth the room */
+};
+
+/* One call site at one depth: which words tell its paths apart. */
+struct mt_memo_site {
+	uint64_t key; /* slot and return address, hashed */
+	uint16_t at[MT_MEMO_KEYS]; /* words from the innermost slot */
+	uint16_t count;
+};
+
+struct mt_memo_path {
+	uintptr_t slot; /* of the innermost return address */
+	uintptr_t rbp; /* compared if need */
+	uint32_t words; /* where its values stand in the arena, in units of 8 bytes */
+	uint16_t count;
+	uint16_t need;
+	uint32_t node; /* 0: empty */
+};
+
+struct mt_memo {
+	uint32_t used; /* of the arena, units of 8 bytes */
+	struct mt_memo_site sites[1 << MT_MEMO_SITES_BITS];
+	struct mt_memo_path paths[1 << MT_MEMO_PATHS_BITS];
+	uint64_t arena[MT_MEMO_BYTES / 8];
+};
+
+struct mt_check {
+	uintptr_t address, value;
+};
+
+
+/*
+ * The stack whose innermost return address is at `slot`, or 0. The slot, and all of the stack above
+ * it up to where it was when paths were added, must be mapped: own stack of the thread.
+ */
+uint32_t mt_memo_find(struct mt_memo *m, uintptr_t slot, uintptr_t rbp);
+
+/* Remembers a walk: its checks, outermost first, all at or above `slot`. need: rbp counts. */
+void mt_memo_add(struct mt_memo *m, uintptr_t slot, uintptr_t rbp, int need,
+		 const struct mt_check *checks, uint32_t count, uint32_t node);
+
+/* Forgets everything: another thread, other modules. */
+void mt_memo_clear(struct mt_memo *m);
+
+#endif
