@@ -18,10 +18,10 @@
 #include <stdint.h>
 
 enum {
-	MT_MEMO_KEYS = 3, /* words besides the return address */
+	MT_MEMO_KEYS = 4, /* words besides the return address */
 	MT_MEMO_SITES_BITS = 11,
 	MT_MEMO_PATHS_BITS = 12,
-	MT_MEMO_BYTES = 512 << 10, /* of words and offsets; touched as it fills */
+	MT_MEMO_BYTES = 1024 << 10, /* of words and offsets; touched as it fills */
 	MT_MEMO_WORDS_MAX = 400, /* longer paths are not worth the room */
 };
 
