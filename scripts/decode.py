@@ -3,8 +3,8 @@
 
     decode.py [--json | --stats] TRACE
 
-Prints one JSON object per record, chunk by chunk in file order (--json, the default), or counts per
-record kind and per process (--stats). Numbers are as in the trace: times absolute, in units of
+Prints one JSON object per record, entry of a nursery and cell, chunk by chunk in file order (--json,
+the default), or counts per record kind and per process (--stats). Numbers are as in the trace: times absolute, in units of
 2^time_shift ticks. Texts may hold any bytes: each is shown as the character of that number. A
 damaged trace is read as far as it goes; what is wrong is said on standard error and the exit status
 is 1. Standard library only, Python 3.8 or newer.
@@ -56,6 +56,12 @@ FRAMED = {
     0x28: ("FOLD", "time:T kind:U count:U bytes:U brief:U largest:U native:N python:P"),
     0x29: ("YOUNG", "time:T bytes:U most:U since:U"),
 }
+# Section 3.7: what chunks of kind 1 and 2 hold.
+NURSERY = struct.Struct("<IIQ64sQQQQ16x")
+ENTRY = struct.Struct("<QQQII")
+CELL = struct.Struct("<IIIIQQQQQQ")
+NURSERY_CHUNK, CELLS_CHUNK = 1, 2
+MAX_BYTES = 1 << 56
 MASK = (1 << 64) - 1
 CHUNK = struct.Struct("<IIQIIIIQQIIQ")
 CHUNK_MAGIC = 0x3143544D
@@ -169,6 +175,71 @@ class Payload:
         return tag, name, values
 
 
+def kind_is_known(kind):
+    return kind & ~0x1F == 0 and kind & 15 < 8
+
+
+def cell_at(data, at):
+    """{field: value}, None for one that was never counted in; raises Bad."""
+    native, python, kind, _, count, size, brief, largest, first, last = CELL.unpack_from(data, at)
+    if not count:
+        return None
+    if (not kind_is_known(kind) or max(count, size) > MAX_BYTES or brief > count or
+            largest > size or first > last):
+        raise Bad("a cell's values can't be true")
+    return {"native": native, "python": python, "kind": kind, "count": count, "bytes": size,
+            "brief": brief, "largest": largest, "first": first, "last": last}
+
+
+def nursery_rows(data):
+    """(name, fields) of a nursery; Bad instances for what can't be true."""
+    if len(data) < NURSERY.size:
+        yield Bad("a nursery's head is cut off")
+        return
+    entries, fold_entry, fold_cell, fold, time, size, most, since = NURSERY.unpack_from(data)
+    there = min(entries, (len(data) - NURSERY.size) // ENTRY.size)
+    if most > MAX_BYTES or size > most:
+        yield Bad("a nursery's peak can't be true")
+        size = most = 0
+    yield "NURSERY", {"entries": entries, "fold_entry": fold_entry, "fold_cell": fold_cell,
+                      "young_time": time, "young_bytes": size, "young_most": most,
+                      "young_since": since}
+    if there < entries:
+        yield Bad(f"{entries - there} entries of a nursery are missing")
+    if fold_entry:
+        try:
+            cell = cell_at(fold, 0)
+        except Bad:
+            cell = None
+        if cell and fold_entry <= there:
+            yield "FOLDING", cell
+        else:
+            yield Bad("a pending fold can't be true")
+    for i in range(there):
+        addr, time, size, native, python = ENTRY.unpack_from(data, NURSERY.size + i * ENTRY.size)
+        if not addr:
+            continue
+        kind, addr = addr >> 56, addr & ((1 << 56) - 1)
+        if not kind_is_known(kind) or not addr or size > MAX_BYTES:
+            yield Bad(f"entry {i} of a nursery can't be true")
+            continue
+        yield "YOUNG_BLOCK", {"index": i, "time": time, "addr": addr, "size": size,
+                              "native": native, "python": python, "kind": kind}
+
+
+def cell_rows(data):
+    for at in range(0, len(data) - CELL.size + 1, CELL.size):
+        try:
+            cell = cell_at(data, at)
+        except Bad as e:
+            yield e
+            continue
+        if cell:
+            yield "CELL", cell
+    if len(data) % CELL.size:
+        yield Bad("a cell is cut off")
+
+
 def fnv1a(data):
     h = 2166136261
     for byte in data:
@@ -243,14 +314,14 @@ class Trace:
             if chunk.lost:
                 self.problems.append(f"chunk at {chunk.at}: {chunk.lost} events were lost while "
                                      "recording")
-            numbers.setdefault((chunk.proc, chunk.stream), []).append(chunk.seq)
+            numbers.setdefault((chunk.proc, chunk.stream, chunk.kind), []).append(chunk.seq)
             yield chunk, payload
         if odd:
             self.problems.append(f"{odd} units hold bytes that belong to no chunk")
         self.check_numbers(numbers)
 
     def check_numbers(self, numbers):
-        for (proc, stream), found in numbers.items():
+        for (proc, stream, _), found in numbers.items():
             missing = max(found) + 1 - len(set(found))
             if missing:
                 self.problems.append(f"process {proc}, stream {stream}: {missing} chunks are "
@@ -262,6 +333,13 @@ class Trace:
     def records(self):
         """(chunk, tag, name, fields) in file order."""
         for chunk, payload in self.chunks():
+            if chunk.kind in (NURSERY_CHUNK, CELLS_CHUNK):
+                for row in (nursery_rows if chunk.kind == NURSERY_CHUNK else cell_rows)(payload):
+                    if isinstance(row, Bad):
+                        self.problems.append(f"chunk at {chunk.at}: {row}")
+                    else:
+                        yield chunk, None, row[0], row[1]
+                continue
             if chunk.kind:
                 self.problems.append(f"chunk at {chunk.at}: kind {chunk.kind} is not known: "
                                      "skipped")
@@ -284,23 +362,56 @@ def print_records(trace):
         print(json.dumps(row))
 
 
+class Folds:
+    """What a process's streams kept back and counted, put together as section 3.7 says."""
+
+    def __init__(self):
+        self.cells, self.young, self.listed, self.emptied = {}, {}, set(), set()
+
+    def see(self, chunk, name, v):
+        if name in ("CELL", "FOLD", "FOLDING"):
+            site = (chunk.stream, v["native"], v["python"], v["kind"])
+            if v["count"] >= self.cells.get(site, {"count": 0})["count"]:
+                self.cells[site] = v
+        if name == "NURSERY" and v["fold_entry"]:
+            self.emptied.add((chunk.at, v["fold_entry"] - 1))
+        if name == "YOUNG_BLOCK":
+            self.young[chunk.at, v["index"]] = (chunk.stream, v["kind"], v["addr"], v["time"],
+                                                v["size"])
+        if name == "SURVIVOR":
+            self.listed.add((chunk.stream, v["kind"], v["addr"], v["time"]))
+
+    def sums(self):
+        """(allocations, frees, bytes) of kind heap."""
+        cells = [c for c in self.cells.values() if not c["kind"] & 15]
+        folded = sum(c["count"] for c in cells)
+        young = [e for at, e in self.young.items()
+                 if at not in self.emptied and e[:4] not in self.listed and not e[1] & 15]
+        return (folded + len(young), folded,
+                sum(c["bytes"] for c in cells) + sum(e[4] for e in young))
+
+
 def print_stats(trace):
     """Counts per record kind; of each process the blocks of kind heap, as section 3.4 counts."""
-    kinds, procs = {}, {}
+    kinds, procs, folds = {}, {}, {}
     for chunk, _, name, v in trace.records():
         kinds[name] = kinds.get(name, 0) + 1
         p = procs.setdefault(chunk.proc, {"pid": None, "records": 0, "allocations": 0, "frees": 0,
                                           "bytes_allocated": 0})
         p["records"] += 1
+        folds.setdefault(chunk.proc, Folds()).see(chunk, name, v)
         if name == "PROCESS":
             p["pid"] = v["pid"]
-        if name not in ("ALLOC", "FREE", "REALLOC") or v["kind"] & 15:
+        if name not in ("ALLOC", "FREE", "REALLOC", "SURVIVOR") or v["kind"] & 15:
             continue
         if name != "FREE":
             p["allocations"] += 1
             p["bytes_allocated"] += v["size"]
-        if name != "ALLOC":
+        if name in ("FREE", "REALLOC"):
             p["frees"] += 1
+    for number, f in folds.items():
+        for key, value in zip(("allocations", "frees", "bytes_allocated"), f.sums()):
+            procs[number][key] += value
     print(json.dumps({"records": kinds, "processes": procs}, indent=1))
 
 

@@ -63,8 +63,8 @@ static void put_churn(struct findings *all, const struct site *s, uint64_t total
 	finding_processes_add(&f->title, m, f->processes.items, f->processes.count);
 	strbuf_addf(&f->detail,
 		    "%.0f %% of all allocations of the run are made here and freed within "
-		    "%d ms. They lose no memory; they cost time.",
-		    share * 100, SHORT_LIVED_NS / 1000000);
+		    "%.1f ms. They lose no memory; they cost time.",
+		    share * 100, (double)m->brief_ns / 1e6);
 	strbuf_addstr(&f->advice, "Where this runs in every step, allocate once and use the buffer "
 				  "again.");
 	finding_int(f, "short_lived_count", s->short_lived_count);

@@ -50,6 +50,7 @@ static void put_memory(struct result *doc, struct rvalue *o, const struct model 
 	put_count(doc, o, "live_at_end_count", p->live_count);
 	put_count(doc, o, "peak_live_bytes", p->peak_live_bytes);
 	r_float(doc, o, "peak_live_s", process_seconds(m, p, p->peak_live_time));
+	put_count(doc, o, "peak_error_bytes", p->peak_error_bytes);
 	put_count(doc, o, "inherited_live_bytes", p->inherited_live_bytes);
 	put_count(doc, o, "inherited_live_count", p->inherited_live_count);
 	put_count(doc, o, "inherited_freed_bytes", p->inherited_freed_bytes);

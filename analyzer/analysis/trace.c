@@ -49,7 +49,7 @@ static void put_host(struct result *doc, struct rvalue *o, const struct model *m
 }
 
 struct totals {
-	uint64_t allocations, frees, bytes, trace_bytes;
+	uint64_t allocations, frees, bytes, trace_bytes, peak_error;
 	struct kind_totals kinds[MT_KINDS];
 	bool complete, recovered, running;
 };
@@ -64,6 +64,8 @@ static struct totals totals_of(const struct model *m)
 		t.allocations += p->allocations;
 		t.frees += p->frees;
 		t.bytes += p->bytes_allocated;
+		if (p->peak_error_bytes > t.peak_error)
+			t.peak_error = p->peak_error_bytes;
 		for (size_t k = 0; k < MT_KINDS; k++) {
 			t.kinds[k].allocations += p->kinds[k].allocations;
 			t.kinds[k].frees += p->kinds[k].frees;
@@ -103,9 +105,9 @@ void analyse_trace(struct analysis_input *in, struct result *doc)
 	put_count(doc, o, "bytes_allocated", t.bytes);
 	put_kinds(doc, o, t.kinds);
 	put_count(doc, o, "trace_bytes", t.trace_bytes);
-	/* Peaks are exact where every event is listed. */
-	if (first && !strcmp(first->events, "all"))
-		r_int(doc, o, "peak_error_bytes", 0);
+	/* What the trace does not say how it kept, it may have kept in a way nobody knows. */
+	if (first && first->events[0])
+		put_count(doc, o, "peak_error_bytes", t.peak_error);
 	else
 		r_null(doc, o, "peak_error_bytes");
 	r_bool(doc, o, "complete", t.complete);

@@ -169,6 +169,63 @@ static void put_fields(struct dump *d, const struct mt_record *r)
 	put_text(d, "payload", r->u.unknown);
 }
 
+/* ---- what stands in nurseries and counters
+ * --------------------------------------------------------------------------------------- */
+
+static void put_nursery(struct dump *d, const struct mt_nursery *n)
+{
+	put_number(d, "entries", n->entries);
+	put_number(d, "fold_entry", n->fold_entry);
+	put_number(d, "fold_cell", n->fold_cell);
+	put_number(d, "young_time", n->young_time);
+	put_number(d, "young_bytes", n->young_bytes);
+	put_number(d, "young_most", n->young_most);
+	put_number(d, "young_since", n->young_since);
+}
+
+static void put_young(struct dump *d, const struct mt_young *y, uint32_t index)
+{
+	put_number(d, "index", index);
+	put_number(d, "time", y->time);
+	put_address(d, "addr", y->addr & MT_YOUNG_ADDR_MASK);
+	put_number(d, "size", y->size);
+	put_number(d, "native", y->native);
+	put_number(d, "python", y->python);
+	put_number(d, "kind", y->addr >> MT_YOUNG_KIND_SHIFT);
+}
+
+static void put_cell(struct dump *d, const struct mt_cell *c)
+{
+	put_number(d, "native", c->native);
+	put_number(d, "python", c->python);
+	put_number(d, "kind", c->kind);
+	put_number(d, "count", c->count);
+	put_number(d, "bytes", c->bytes);
+	put_number(d, "brief", c->brief);
+	put_number(d, "largest", c->largest);
+	put_number(d, "first", c->first);
+	put_number(d, "last", c->last);
+}
+
+static const char *item_name(const struct pipeline_record *r)
+{
+	if (r->record)
+		return record_name(r->record->id);
+	return r->nursery ? "nursery" : r->folding ? "folding" : r->young ? "young_block" : "cell";
+}
+
+static void put_item(struct dump *d, const struct pipeline_record *r)
+{
+	if (r->record)
+		put_fields(d, r->record);
+	else if (r->nursery)
+		put_nursery(d, r->nursery);
+	else if (r->young)
+		put_young(d, r->young, r->index);
+	else
+		put_cell(d, r->folding ? r->folding : r->cell);
+}
+
 static int flush(struct dump *d)
 {
 	int rc = output_write(&d->out, d->text.buf, d->text.len);
@@ -188,12 +245,11 @@ static int dump_record(void *arg, const struct pipeline_record *r)
 		strbuf_addf(&d->text,
 			    "{\"record\": \"%s\", \"t\": %.9f, \"proc\": %" PRIu32
 			    ", \"pid\": %" PRIu32 ", \"stream\": %" PRIu32 ", \"chunk\": %" PRIu64,
-			    record_name(r->record->id), seconds, r->proc, r->pid, r->stream,
-			    r->chunk);
+			    item_name(r), seconds, r->proc, r->pid, r->stream, r->chunk);
 	else
 		strbuf_addf(&d->text, "%14.9f  %" PRIu32 "/%" PRIu32 "  %-11s", seconds, r->pid,
-			    r->stream, record_name(r->record->id));
-	put_fields(d, r->record);
+			    r->stream, item_name(r));
+	put_item(d, r);
 	strbuf_addstr(&d->text, d->json ? "}\n" : "\n");
 	return d->text.len >= WRITE_BYTES ? flush(d) : 0;
 }

@@ -73,6 +73,8 @@ struct replay *replay_new(struct builder *b, uint32_t id, struct replay *parent)
 /* stream: any number below 2^32 that tells streams of the process apart, dense from 0. */
 void replay_record(struct replay *r, const struct mt_record *record, enum replay_part part,
 		   uint32_t stream, uint64_t time);
+/* What a stream folded, after its last record. Streams as above; time: not before the last one's. */
+void replay_cell(struct replay *r, const struct mt_cell *cell, uint32_t stream, uint64_t time);
 /* Ends the process and frees the replay. */
 void replay_free(struct replay *r);
 

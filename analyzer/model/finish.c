@@ -437,6 +437,9 @@ static struct model *hand_over_all(struct builder *b)
 	struct model *m = b->m;
 
 	m->events = b->events;
+	if (b->clocks.count)
+		m->brief_ns = timebase_ns(&b->clocks.items[0], MT_BRIEF_UNITS) -
+			      timebase_ns(&b->clocks.items[0], 0);
 	m->restricted = b->options.pid || b->options.role || b->options.has_from ||
 			b->options.has_to;
 	m->window_from = b->options.has_from ? b->options.from : INT64_MIN;
@@ -477,6 +480,7 @@ struct model *builder_finish(struct builder *b, struct build_counts *counts)
 		new_id[i] = p->dropped ? NO_ID : next++;
 	}
 	count_data(b, counts);
+	folds_note(b);
 	timeline_tree_peak(b);
 	timeline_marks(b);
 	keep_processes(b, new_id);

@@ -2,7 +2,7 @@
  * What the files of the model share while it is being built: the builder and its processes.
  *
  *   builder.c  traces, processes, clock, notes    replay.c   blocks, counted; replay_maps.c
- * mappings records.c  facts, threads, children, samples  stacks.c   ids to canonical stacks tree.c
+ * mappings replay_folds.c what was counted only records.c  facts, threads, children, samples  stacks.c   ids to canonical stacks tree.c
  * who is whose child, how it ended   roles.c    what a process was for timeline.c samples, peaks,
  * marks finish.c   from builder to model
  *
@@ -75,6 +75,7 @@ struct proc {
 	bool exited;
 	int32_t exit_code;
 	bool exec_pending; /* its own EXEC was the last word so far */
+	bool folds_coarse; /* the window cuts through counts of what was folded */
 	bool outside; /* nothing of it lies in the window */
 	bool dropped; /* by --pid, --role or the window */
 	uint64_t unknown_frees, missed_frees, bad_values;
@@ -141,6 +142,9 @@ void roles_assign(struct builder *b);
 void timeline_samples(struct builder *b);
 void timeline_tree_peak(struct builder *b);
 void timeline_marks(struct builder *b);
+
+/* replay_folds.c: a note, where the window could not be cut out of what was folded exactly. */
+void folds_note(struct builder *b);
 
 /* finish.c */
 const char *proc_fact(const struct proc *p, const char *key); /* its own, or NULL */

@@ -41,12 +41,10 @@ struct site {
 	uint64_t live_bytes,
 		live_count; /* CONTRACT: at each process's own end, latest generations */
 	uint64_t peak_bytes; /* highest in one process */
-	uint64_t short_lived_count; /* freed within SHORT_LIVED_NS of their allocation */
+	uint64_t short_lived_count; /* lived less than MT_BRIEF_UNITS: model->brief_ns */
 	uint32_t first_use; /* index of first struct site_use in model->uses, sorted by process */
 	uint32_t use_count;
 };
-
-#define SHORT_LIVED_NS 1000000 /* 1 ms */
 
 /* A site's part in one process. */
 struct site_use {
@@ -164,6 +162,7 @@ struct process {
 	uint64_t inherited_freed_bytes, inherited_freed_count;
 	uint64_t peak_live_bytes; /* own + inherited */
 	int64_t peak_live_time;
+	uint64_t peak_error_bytes; /* the true peak is at most this much higher */
 	uint64_t peak_rss, peak_pss; /* 0: not measured */
 	uint64_t lost_events, unknown_frees, missed_frees;
 	bool fork_inexact;
@@ -214,6 +213,7 @@ struct model {
 	char **notes; /* sentences for the report, each once */
 	size_t note_count;
 	int64_t duration; /* of the longest trace */
+	int64_t brief_ns; /* below this lifetime a block is short-lived: MT_BRIEF_UNITS */
 	uint64_t events, lost_events, unknown_frees, missed_frees;
 	uint64_t tree_peak_pss; /* sum over processes of PSS at one time; 0: not measured */
 	int64_t tree_peak_time;

@@ -215,7 +215,7 @@ static void block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 	replay_freed(r, kind);
 	if (r->counting) {
 		s->frees++;
-		if (time - block.birth < r->short_lived && block.birth >= r->from)
+		if (time - block.birth < MT_BRIEF_UNITS && block.birth >= r->from)
 			s->short_lived_count++;
 	}
 }
@@ -236,35 +236,6 @@ static void take(struct replay *r, uint64_t time, uint64_t addr, uint64_t size, 
 		block_take(r, time, addr, size, replay_site(r, native, python, (uint32_t)kind));
 }
 
-/* Short-lived allocations that were counted and not listed. */
-static void take_fold(struct replay *r, const struct mt_ev_fold *e)
-{
-	struct local_site *s;
-	struct kind_totals *k;
-	uint32_t site;
-
-	if (!replay_plausible(r, ~UINT64_C(0), e->largest, e->kind) || e->count > MAX_BLOCK_BYTES ||
-	    e->bytes > MAX_BLOCK_BYTES || !r->counting)
-		return;
-	site = replay_site(r, e->native, e->python, (uint32_t)e->kind); /* may move the sites */
-	s = &r->p->sites.items[site];
-	k = &r->out->kinds[s->kind & MT_KIND_MASK];
-	s->allocations += e->count;
-	s->frees += e->count;
-	s->short_lived_count += e->brief;
-	s->bytes_allocated += e->bytes;
-	if (s->live_bytes + e->largest > s->peak_bytes)
-		s->peak_bytes = s->live_bytes + e->largest;
-	k->allocations += e->count;
-	k->frees += e->count;
-	k->bytes_allocated += e->bytes;
-	if (in_totals(s->kind & MT_KIND_MASK)) {
-		r->out->allocations += e->count;
-		r->out->frees += e->count;
-		r->out->bytes_allocated += e->bytes;
-	}
-}
-
 /* ---- records --------------------------------------------------------------------------------- */
 
 struct replay *replay_new(struct builder *b, uint32_t id, struct replay *parent)
@@ -278,7 +249,6 @@ struct replay *replay_new(struct builder *b, uint32_t id, struct replay *parent)
 	tb = &b->clocks.items[r->p->trace];
 	r->to = b->options.has_to ? timebase_units(tb, b->options.to) : UINT64_MAX;
 	r->from = b->options.has_from ? timebase_units(tb, b->options.from) : 0;
-	r->short_lived = timebase_units(tb, SHORT_LIVED_NS) - timebase_units(tb, 0);
 	r->page = b->traces.items[r->p->trace].page_size;
 	slots_grow(r);
 	if (parent) {
@@ -301,6 +271,10 @@ static void replay_memory(struct replay *r, const struct mt_record *rec, enum re
 			  uint32_t stream, uint64_t time)
 {
 	switch (rec->id) {
+	case MT_EV_SURVIVOR:
+		take(r, time, rec->u.survivor.addr, rec->u.survivor.size, rec->u.survivor.native,
+		     rec->u.survivor.python, rec->u.survivor.kind);
+		break;
 	case MT_EV_ALLOC:
 		take(r, time, rec->u.alloc.addr, rec->u.alloc.size, rec->u.alloc.native,
 		     rec->u.alloc.python, rec->u.alloc.kind);
@@ -332,26 +306,38 @@ static void replay_memory(struct replay *r, const struct mt_record *rec, enum re
 	case MT_EV_BREAK:
 		break_move(r, &rec->u.brk);
 		break;
-	case MT_EV_FOLD:
-		take_fold(r, &rec->u.fold);
-		break;
 	default:
 		break;
 	}
 }
 
 static const bool is_memory[256] = {
-	[MT_EV_ALLOC] = true, [MT_EV_FREE] = true,  [MT_EV_REALLOC] = true, [MT_EV_MAP] = true,
-	[MT_EV_UNMAP] = true, [MT_EV_REMAP] = true, [MT_EV_BREAK] = true,   [MT_EV_FOLD] = true,
+	[MT_EV_ALLOC] = true, [MT_EV_FREE] = true,  [MT_EV_REALLOC] = true, [MT_EV_SURVIVOR] = true,
+	[MT_EV_MAP] = true,   [MT_EV_UNMAP] = true, [MT_EV_REMAP] = true,   [MT_EV_BREAK] = true,
 };
 
-void replay_record(struct replay *r, const struct mt_record *record, enum replay_part part,
-		   uint32_t stream, uint64_t time)
+static void pass_to(struct replay *r, uint64_t time)
 {
 	if (time > r->now)
 		r->now = time;
 	if (!r->counting && r->now >= r->from)
 		window_open(r);
+}
+
+void replay_cell(struct replay *r, const struct mt_cell *cell, uint32_t stream, uint64_t time)
+{
+	pass_to(r, time);
+	folds_cell(r, cell, stream);
+}
+
+void replay_record(struct replay *r, const struct mt_record *record, enum replay_part part,
+		   uint32_t stream, uint64_t time)
+{
+	pass_to(r, time);
+	if (record->id == MT_EV_FOLD)
+		folds_add(r, &record->u.fold, stream);
+	else if (record->id == MT_EV_YOUNG)
+		folds_young(r, &record->u.young, stream);
 	if (!is_memory[record->id & 0xff]) {
 		record_add(r->b, r->p, record, stream, r->now,
 			   r->out->live_bytes + r->out->inherited_live_bytes);
@@ -360,8 +346,7 @@ void replay_record(struct replay *r, const struct mt_record *record, enum replay
 	r->over = r->now > r->to;
 	if (r->over)
 		return;
-	if (r->counting && part != REPLAY_ALLOC)
-		r->b->events += record->id == MT_EV_FOLD ? 2 * record->u.fold.count : 1;
+	r->b->events += r->counting && part != REPLAY_ALLOC;
 	replay_memory(r, record, part, stream, r->now);
 }
 
@@ -430,6 +415,7 @@ void replay_free(struct replay *r)
 		window_open(r);
 	note_leftovers(r);
 	r->out->end = timebase_ns(tb, r->now);
+	folds_peak(r);
 	r->out->peak_live_time = timebase_ns(tb, r->peak_time);
 	r->p->outside = (b->options.has_from && r->now < r->from) ||
 			(b->options.has_to && r->p->first_time > r->to);
@@ -438,6 +424,7 @@ void replay_free(struct replay *r)
 	live_release(&r->live);
 	maps_release(&r->maps);
 	vec_release(&r->remaps);
+	folds_release(r);
 	free(r->slots);
 	free(r);
 }

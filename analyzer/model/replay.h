@@ -1,6 +1,6 @@
 /*
- * The replay of one process, shared by replay.c (blocks, totals, records) and replay_maps.c
- * (mappings).
+ * The replay of one process, shared by replay.c (blocks, totals, records), replay_maps.c (mappings)
+ * and replay_folds.c (what was counted and not listed).
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -23,12 +23,18 @@ struct remap {
 	bool known;
 };
 
+/* What a stream had folded of a site by a time. Only grows. */
+struct fold_count {
+	uint32_t stream, site; /* index in p->sites */
+	uint64_t time; /* units: everything in it is not later */
+	uint64_t count, bytes, brief, largest;
+};
+
 struct replay {
 	struct builder *b;
 	struct proc *p;
 	struct process *out;
 	uint64_t from, to; /* the window, units */
-	uint64_t short_lived; /* units */
 	bool counting; /* the window has begun */
 	bool over; /* and ended */
 	uint64_t page;
@@ -40,6 +46,10 @@ struct replay {
 	uint64_t now; /* time of the last record */
 	uint64_t peak_time; /* units */
 	VEC(struct remap) remaps;
+	VEC(struct fold_count) folds; /* as last said by the trace */
+	struct index fold_set;
+	VEC(uint64_t) young_most; /* by stream: the largest in the window */
+	uint64_t young_peak, young_peak_time; /* highest listed and folded together; units */
 	bool missed; /* what map_removed() is told of was not given back by anybody */
 };
 
@@ -64,5 +74,12 @@ bool map_give(struct replay *r, uint64_t addr, uint64_t size);
 void remap_give(struct replay *r, const struct mt_ev_remap *e, uint32_t stream);
 void remap_take(struct replay *r, const struct mt_ev_remap *e, uint32_t stream);
 void break_move(struct replay *r, const struct mt_ev_brk *e);
+
+/* replay_folds.c: what was counted and not listed. */
+void folds_add(struct replay *r, const struct mt_ev_fold *e, uint32_t stream);
+void folds_cell(struct replay *r, const struct mt_cell *cell, uint32_t stream);
+void folds_young(struct replay *r, const struct mt_ev_young *e, uint32_t stream);
+void folds_peak(struct replay *r); /* the process's peak and how far it may be off */
+void folds_release(struct replay *r);
 
 #endif

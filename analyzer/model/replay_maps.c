@@ -34,7 +34,7 @@ static void map_removed(void *arg, const struct map_range *range, uint64_t bytes
 	replay_freed(r, s->kind & MT_KIND_MASK);
 	if (r->counting) {
 		s->frees++;
-		if (!left && r->now - range->birth < r->short_lived && range->birth >= r->from)
+		if (!left && r->now - range->birth < MT_BRIEF_UNITS && range->birth >= r->from)
 			s->short_lived_count++;
 	}
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "pipeline/input.h"
+#include "trace/nursery.h"
 
 struct dump {
 	struct input in;
@@ -23,19 +24,83 @@ static uint32_t pid_of(const struct input *in, uint32_t proc)
 	return 0;
 }
 
+/* All that the items of a chunk have in common, and the time of one that has a time. */
+static struct pipeline_record item_of(const struct dump *d, const struct trace_chunk *chunk,
+				      uint32_t pid, uint64_t units)
+{
+	return (struct pipeline_record){
+		.proc = chunk->proc,
+		.pid = pid,
+		.stream = chunk->stream,
+		.seq = chunk->seq,
+		.chunk = chunk->offset,
+		.has_time = true,
+		.units = units,
+		.time = builder_ns(d->clock, 0, units),
+	};
+}
+
 static int dump_record(struct dump *d, const struct cursor *c, uint32_t pid)
 {
-	struct pipeline_record r = { .proc = c->chunk->proc,
-				     .pid = pid,
-				     .stream = c->chunk->stream,
-				     .seq = c->chunk->seq,
-				     .chunk = c->chunk->offset,
-				     .has_time = c->has_time,
-				     .units = c->time,
-				     .time = builder_ns(d->clock, 0, c->time),
-				     .record = &c->record };
+	struct pipeline_record r = item_of(d, c->chunk, pid, c->time);
 
+	r.has_time = c->has_time;
+	r.record = &c->record;
 	return d->fn(d->arg, &r);
+}
+
+static int dump_records(struct dump *d, const struct trace_chunk *chunk, uint32_t pid)
+{
+	struct cursor c;
+	int rc = 0;
+
+	cursor_init_chunk(&c, d->in.trace, chunk);
+	while (!rc && cursor_next(&c))
+		rc = dump_record(d, &c, pid);
+	cursor_release(&c);
+	return rc;
+}
+
+static int dump_nursery(struct dump *d, const struct trace_chunk *chunk, uint32_t pid)
+{
+	struct pipeline_record r = item_of(d, chunk, pid, chunk->base_time);
+	struct nursery n;
+	int rc = 0;
+
+	nursery_read(d->in.trace, chunk, &n);
+	if (n.valid) {
+		r.nursery = &n.head;
+		rc = d->fn(d->arg, &r);
+	}
+	if (!rc && n.fold_valid) {
+		r = item_of(d, chunk, pid, n.head.fold.last);
+		r.folding = &n.head.fold;
+		rc = d->fn(d->arg, &r);
+	}
+	for (size_t i = 0; i < n.entries.count && !rc; i++) {
+		r = item_of(d, chunk, pid, n.entries.items[i].young.time);
+		r.young = &n.entries.items[i].young;
+		r.index = n.entries.items[i].index;
+		rc = d->fn(d->arg, &r);
+	}
+	nursery_release(&n);
+	return rc;
+}
+
+static int dump_cells(struct dump *d, const struct trace_chunk *chunk, uint32_t pid)
+{
+	cell_list cells = VEC_INIT;
+	int rc = 0;
+
+	cells_read(d->in.trace, chunk, &cells);
+	for (size_t i = 0; i < cells.count && !rc; i++) {
+		struct pipeline_record r = item_of(d, chunk, pid, cells.items[i].last);
+
+		r.cell = &cells.items[i];
+		rc = d->fn(d->arg, &r);
+	}
+	vec_release(&cells);
+	return rc;
 }
 
 static int by_offset(const void *a, const void *b)
@@ -58,15 +123,30 @@ static int dump_in_file_order(struct dump *d)
 	}
 	for (size_t i = 0; i < count && !rc; i++) {
 		uint32_t pid = pid_of(&d->in, sorted[i].proc);
-		struct cursor c;
 
-		cursor_init_chunk(&c, d->in.trace, &sorted[i]);
-		while (!rc && cursor_next(&c))
-			rc = dump_record(d, &c, pid);
-		cursor_release(&c);
+		if (sorted[i].kind == MT_CHUNK_NURSERY)
+			rc = dump_nursery(d, &sorted[i], pid);
+		else if (sorted[i].kind == MT_CHUNK_COUNTERS)
+			rc = dump_cells(d, &sorted[i], pid);
+		else
+			rc = dump_records(d, &sorted[i], pid);
 	}
 	free(sorted);
 	return rc;
+}
+
+/* The next event of the merge, as what it would be in a chunk. */
+static int dump_event(struct dump *d, const struct merge_event *e, uint32_t proc, uint32_t pid)
+{
+	struct trace_chunk nowhere = { .proc = proc, .stream = e->stream };
+	struct pipeline_record r;
+
+	if (e->record == &e->cursor->record)
+		return dump_record(d, e->cursor, pid);
+	r = item_of(d, &nowhere, pid, e->time);
+	r.cell = e->cell;
+	r.record = e->cell ? NULL : e->record;
+	return d->fn(d->arg, &r);
 }
 
 static int dump_in_time_order(struct dump *d)
@@ -80,7 +160,7 @@ static int dump_in_time_order(struct dump *d)
 
 		while (!rc && merge_next(m, &e))
 			if (e.part != PART_ALLOC) /* the second half of what was shown already */
-				rc = dump_record(d, e.cursor, (uint32_t)p->ev.pid);
+				rc = dump_event(d, &e, p->process->proc, (uint32_t)p->ev.pid);
 		merge_free(m);
 	}
 	return rc;

@@ -28,6 +28,17 @@ static void see_clock(struct input *in, const struct mt_ev_clock *e)
 	}
 }
 
+/* A cut trace may have lost its nurseries, but not what its records say. */
+static bool tells_of_folds(const struct mt_record *r)
+{
+	const struct mt_ev_fact *e = &r->u.fact;
+
+	if (r->id == MT_EV_FACT)
+		return e->key.len == 6 && !memcmp(e->key.data, "events", 6) && e->value.len == 6 &&
+		       !memcmp(e->value.data, "folded", 6);
+	return r->id == MT_EV_SURVIVOR || r->id == MT_EV_YOUNG;
+}
+
 static void scan_chunk(struct input *in, struct input_process *p, const struct trace_chunk *chunk)
 {
 	struct cursor c;
@@ -36,6 +47,8 @@ static void scan_chunk(struct input *in, struct input_process *p, const struct t
 	while (cursor_next(&c)) {
 		if (c.record.id == MT_EV_CLOCK)
 			see_clock(in, &c.record.u.clock);
+		if (tells_of_folds(&c.record))
+			trace_set_folded(in->trace);
 		if (c.record.id == MT_EV_PROCESS && !p->known) {
 			p->ev = c.record.u.process;
 			p->known = true;
@@ -54,13 +67,13 @@ static void scan_process(struct input *in, struct input_process *p)
 	p->first_time = UINT64_MAX;
 	for (size_t i = 0; i < p->process->count; i++) {
 		const struct trace_chunk *first = chunks + streams[i].first;
-		const struct trace_chunk *last = first + streams[i].count - 1;
 
 		if (first->base_time < p->first_time)
 			p->first_time = first->base_time;
-		scan_chunk(in, p, first);
-		if (last != first)
-			scan_chunk(in, p, last);
+		if (streams[i].count > 0)
+			scan_chunk(in, p, first);
+		if (streams[i].count > 1)
+			scan_chunk(in, p, first + streams[i].count - 1);
 	}
 }
 

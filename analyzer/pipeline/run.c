@@ -156,8 +156,11 @@ static bool level_run(struct run *run, struct level *l)
 		l->held = l->event.time > fork_time;
 		if (l->held)
 			return true;
-		replay_record(l->replay, l->event.record, parts[l->event.part], l->event.slot,
-			      l->event.time);
+		if (__builtin_expect(l->event.cell != NULL, 0))
+			replay_cell(l->replay, l->event.cell, l->event.slot, l->event.time);
+		else
+			replay_record(l->replay, l->event.record, parts[l->event.part],
+				      l->event.slot, l->event.time);
 		if (!--run->until_progress)
 			tell_progress(run, l);
 	}
@@ -292,7 +295,7 @@ static void complete_checks(struct run *run, struct model *m, const struct build
 		const struct trace_stream *s = trace_streams(t, &n) + tp->first;
 		const struct trace_chunk *c = trace_chunks(t, &n) + s->first;
 		const struct trace_chunk *end = c + s[tp->count - 1].first - s->first +
-						s[tp->count - 1].count;
+						s[tp->count - 1].all;
 
 		for (; c < end; c++)
 			p->lost_events += c->lost;
@@ -326,7 +329,8 @@ static void add_trace(struct run *run, const struct input *in)
 	const struct trace_chunk *chunks = trace_chunks(in->trace, &n);
 
 	for (size_t i = 0; i < n; i++)
-		run->total += chunks[i].used;
+		if (chunks[i].kind == MT_CHUNK_RECORDS)
+			run->total += chunks[i].used;
 	for (size_t i = 0; i < in->processes.count; i++) {
 		const struct input_process *p = &in->processes.items[i];
 

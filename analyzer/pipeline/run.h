@@ -96,7 +96,10 @@ struct model *pipeline_run_buffer(const void *data, size_t size, const char *nam
 
 void pipeline_report_release(struct pipeline_report *rep);
 
-/* A record as it stands in the file, for `dump`. Pointers are valid during the callback. */
+/*
+ * A record as it stands in the file, for `dump`; or what stands in a nursery or among cells instead
+ * of records: then one of the others is not NULL. Pointers are valid during the callback.
+ */
 struct pipeline_record {
 	uint32_t proc; /* number of the process in its trace; 0 never */
 	uint32_t pid; /* 0: its PROCESS record is missing */
@@ -107,6 +110,11 @@ struct pipeline_record {
 	uint64_t units; /* absolute time, ticks >> time_shift */
 	int64_t time; /* ns since the trace's start */
 	const struct mt_record *record;
+	const struct mt_nursery *nursery; /* a nursery begins; its entries follow */
+	const struct mt_cell *folding; /* what a cell is to be: a fold was under way */
+	const struct mt_young *young; /* entry `index` of the nursery */
+	uint32_t index;
+	const struct mt_cell *cell;
 };
 
 typedef int pipeline_record_fn(void *arg, const struct pipeline_record *r); /* not 0: stop */

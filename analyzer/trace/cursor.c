@@ -81,10 +81,8 @@ static bool cursor_load(struct cursor *c)
 		return false;
 	c->chunk = c->next++;
 	c->p = trace_payload(c->trace, c->chunk, &c->buf, &c->room, &used, &slack);
-	if (c->chunk->kind != MT_CHUNK_RECORDS) {
-		trace_damage(c->trace)->unknown_records++;
+	if (c->chunk->kind != MT_CHUNK_RECORDS)
 		used = slack = 0;
-	}
 	c->used = c->p + used;
 	c->slack = c->used + slack;
 	c->bytes += used;

@@ -25,6 +25,7 @@ struct trace {
 	size_t window_len;
 	struct mt_file_header header; /* with impossible values replaced by the format's own */
 	struct trace_problems problems;
+	bool folded; /* see trace_is_folded() */
 	VEC(struct trace_chunk) chunks;
 	VEC(struct trace_stream) streams;
 	VEC(struct trace_process) processes;

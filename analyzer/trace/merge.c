@@ -9,15 +9,25 @@
 
 #include <stdlib.h>
 
+#include "trace/ahead.h"
 #include "util/alloc.h"
 
-/* Order at one time. */
-enum rank { RANK_FIRST, RANK_TAKES };
+/* Order at one time. What says how much is held comes when all of it is taken. */
+enum rank { RANK_FIRST, RANK_TAKES, RANK_SAYS };
 
 struct head {
 	uint8_t part; /* enum merge_part of what comes next */
+	bool begun; /* there is a next event */
 	bool read; /* the cursor holds a record that is still to be given out */
+	bool done; /* the cursor is at its end */
+	bool other; /* next is not the cursor's record but `late` or `cell` */
 	uint32_t stream;
+	uint32_t rank; /* of the cursor's record, as in the heap */
+	uint64_t place; /* of the cursor's record: never goes back */
+	const struct trace_stream *source;
+	struct ahead *ahead; /* NULL: all records stand where their time says */
+	const struct mt_cell *cell;
+	struct mt_record late;
 	struct cursor cursor;
 };
 
@@ -36,6 +46,7 @@ struct merge {
 	uint64_t bytes; /* of streams that are done */
 	uint64_t time; /* of the last event */
 	bool at_top; /* heap[0] was given out and has to move on first */
+	struct trace *trace;
 };
 
 static inline bool before(const struct entry *x, const struct entry *y)
@@ -73,13 +84,20 @@ struct merge *merge_new(struct trace *t, const struct trace_process *process)
 	const struct trace_chunk *chunks = trace_chunks(t, &chunk_count);
 	const struct trace_stream *streams = trace_streams(t, &stream_count) + process->first;
 
+	m->trace = t;
 	m->streams = m->count = process->count;
 	m->heads = xcalloc(m->streams, sizeof(*m->heads));
 	m->heap = xcalloc(m->streams, sizeof(*m->heap));
 	for (size_t i = 0; i < m->streams; i++) {
+		const struct trace_chunk *first = &chunks[streams[i].first];
+
 		cursor_init(&m->heads[i].cursor, t, &streams[i]);
 		m->heads[i].stream = streams[i].stream;
-		m->heap[i].time = chunks[streams[i].first].base_time;
+		m->heads[i].source = &streams[i];
+		m->heap[i].time = first->low_water < first->base_time ? first->low_water
+								      : first->base_time;
+		if (!streams[i].count)
+			m->heap[i].time = 0; /* only what is in the nursery is left of it */
 		m->heap[i].head = (uint32_t)i;
 	}
 	for (size_t i = m->count / 2; i-- > 0;)
@@ -96,6 +114,7 @@ static uint32_t rank_of(const struct head *h)
 {
 	switch (h->cursor.record.id) {
 	case MT_EV_ALLOC:
+	case MT_EV_SURVIVOR:
 	case MT_EV_MAP:
 	case MT_EV_BREAK:
 		return RANK_TAKES;
@@ -112,26 +131,70 @@ static uint64_t took(const struct mt_record *r)
 	return r->id == MT_EV_REALLOC ? r->u.realloc.took : r->u.remap.took;
 }
 
-/* Moves the head to its next event; false: its stream is done. */
-static bool head_advance(struct head *h, struct entry *e)
+/* The next event of the cursor alone. */
+static void cursor_advance(struct head *h)
 {
 	uint64_t time;
 
 	if (h->read && h->part == PART_FREE) {
 		h->part = PART_ALLOC;
 		if (__builtin_add_overflow(h->cursor.time, took(&h->cursor.record), &time))
-			time = e->time; /* damaged: no order to keep */
+			time = h->place; /* damaged: no order to keep */
 	} else {
-		if (!cursor_next(&h->cursor))
-			return false;
+		do {
+			if (!cursor_next(&h->cursor)) {
+				h->done = true;
+				return;
+			}
+		} while (h->ahead && ahead_has(&h->cursor.record));
 		h->read = true;
 		h->part = takes_two_parts(&h->cursor.record) ? PART_FREE : PART_WHOLE;
 		time = h->cursor.time;
 	}
-	if (time > e->time)
-		e->time = time;
-	e->rank = rank_of(h);
+	if (time > h->place)
+		h->place = time;
+	h->rank = rank_of(h);
+}
+
+/* What comes before the cursor's event: records that stand later than their time; at last cells. */
+static bool head_other(struct head *h, struct entry *e)
+{
+	h->cell = NULL;
+	h->other = ahead_next(h->ahead, h->done ? UINT64_MAX : h->place, &h->late);
+	if (h->other) {
+		e->time = h->late.u.survivor.time; /* first member of both */
+		e->rank = h->late.id == MT_EV_YOUNG ? RANK_SAYS : RANK_TAKES;
+		return true;
+	}
+	h->cell = h->done ? ahead_cell(h->ahead) : NULL;
+	h->other = h->cell != NULL;
+	if (!h->other)
+		return false;
+	if (h->cell->last > h->place)
+		h->place = h->cell->last;
+	e->time = h->place;
+	e->rank = RANK_FIRST;
 	return true;
+}
+
+/* Moves the head to its next event; false: its stream is done. */
+static bool head_advance(struct merge *m, struct head *h, struct entry *e)
+{
+	if (!h->begun) {
+		h->begun = true;
+		h->place = h->source->count ? h->cursor.next->base_time : e->time;
+		if (trace_is_folded(m->trace))
+			h->ahead = ahead_new(m->trace, h->source);
+	}
+	if (h->other)
+		h->other = false; /* the cursor's event still waits */
+	else if (!h->done)
+		cursor_advance(h);
+	if (h->ahead && head_other(h, e))
+		return true;
+	e->time = h->place;
+	e->rank = h->rank;
+	return !h->done;
 }
 
 static void head_close(struct merge *m, struct head *h)
@@ -139,6 +202,8 @@ static void head_close(struct merge *m, struct head *h)
 	m->bytes += h->cursor.bytes;
 	h->cursor.bytes = 0;
 	cursor_release(&h->cursor);
+	ahead_free(h->ahead);
+	h->ahead = NULL;
 	m->heap[0] = m->heap[--m->count];
 }
 
@@ -150,11 +215,11 @@ bool merge_next(struct merge *m, struct merge_event *e)
 		if (!m->count)
 			return false;
 		h = &m->heads[m->heap[0].head];
-		if (!m->at_top && h->read)
+		if (!m->at_top && h->begun)
 			break;
 		/* given out, or not opened yet */
 		m->at_top = false;
-		if (!head_advance(h, &m->heap[0]))
+		if (!head_advance(m, h, &m->heap[0]))
 			head_close(m, h);
 		if (m->count > 1)
 			sift_down(m, 0);
@@ -162,8 +227,9 @@ bool merge_next(struct merge *m, struct merge_event *e)
 	m->at_top = true;
 	if (m->heap[0].time > m->time)
 		m->time = m->heap[0].time;
-	e->record = &h->cursor.record;
-	e->part = (enum merge_part)h->part;
+	e->record = h->other ? &h->late : &h->cursor.record;
+	e->cell = h->other ? h->cell : NULL;
+	e->part = h->other ? PART_WHOLE : (enum merge_part)h->part;
 	e->stream = h->stream;
 	e->slot = m->heap[0].head;
 	e->time = m->time;
@@ -189,8 +255,10 @@ void merge_free(struct merge *m)
 {
 	if (!m)
 		return;
-	for (size_t i = 0; i < m->streams; i++)
+	for (size_t i = 0; i < m->streams; i++) {
 		cursor_release(&m->heads[i].cursor);
+		ahead_free(m->heads[i].ahead);
+	}
 	free(m->heads);
 	free(m->heap);
 	free(m);

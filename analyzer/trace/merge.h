@@ -3,6 +3,8 @@
  * what takes it at the same time: frees are stamped before the call and allocations after it, so
  * this order never shows an address in use twice. A record that does both (REALLOC, REMAP) comes
  * twice, at its two times, so that what other threads did with the address meanwhile lies between.
+ * SURVIVOR and YOUNG come when their time says and not where they stand; what is still in a nursery
+ * comes as SURVIVORs; at a stream's end its cells.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -21,6 +23,8 @@ struct merge; /* opaque */
 
 struct merge_event {
 	const struct mt_record *record; /* valid until the next merge_next() */
+	const struct mt_cell
+		*cell; /* not NULL: no record, but a stream's count of what it folded */
 	enum merge_part part;
 	uint32_t stream; /* number of the stream in the trace */
 	uint32_t slot; /* index of the stream within this merge: dense from 0 */

@@ -268,6 +268,16 @@ struct trace_problems *trace_damage(struct trace *t)
 	return &t->problems;
 }
 
+bool trace_is_folded(const struct trace *t)
+{
+	return t->folded;
+}
+
+void trace_set_folded(struct trace *t)
+{
+	t->folded = true;
+}
+
 const struct trace_chunk *trace_chunks(const struct trace *t, size_t *count)
 {
 	*count = t->chunks.count;

@@ -27,6 +27,7 @@ struct trace; /* opaque */
 struct trace_chunk {
 	uint64_t offset; /* of its header in the file */
 	uint64_t base_time;
+	uint64_t low_water; /* no event of this or a later chunk of the stream is older */
 	uint64_t lost;
 	uint32_t proc, stream, seq, kind;
 	uint32_t used; /* payload bytes that are there */
@@ -34,10 +35,13 @@ struct trace_chunk {
 	bool cut; /* its header says more bytes than there are */
 };
 
-/* Chunks of one stream in order: trace->chunks[first] and on. */
+/* Chunks of one stream, each kind in order: trace->chunks[first] and on. Records come first, then
+ * nurseries, then counters, then what this reader does not know. */
 struct trace_stream {
 	uint32_t proc, stream;
-	size_t first, count;
+	size_t first, count; /* of records; count 0: they are lost */
+	size_t nurseries, counters;
+	size_t all; /* of any kind */
 };
 
 /* Streams of one process: trace->streams[first] and on. */
@@ -88,6 +92,10 @@ const struct trace_process *trace_find(const struct trace *t, uint32_t proc);
  */
 const uint8_t *trace_payload(struct trace *t, const struct trace_chunk *chunk, uint8_t **buf,
 			     size_t *room, uint32_t *used, uint32_t *slack);
+
+/* May there be nurseries, and records that stand later than their time? */
+bool trace_is_folded(const struct trace *t);
+void trace_set_folded(struct trace *t); /* its records say so */
 
 /* Has its writer added records since the trace was opened? They are not read. */
 bool trace_chunk_grew(struct trace *t, const struct trace_chunk *chunk);

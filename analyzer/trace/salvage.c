@@ -88,6 +88,7 @@ static uint64_t chunk_add(struct trace *t, uint64_t offset, struct mt_chunk *chu
 	c = vec_push(&t->chunks);
 	c->offset = offset;
 	c->base_time = chunk->base_time;
+	c->low_water = chunk->low_water;
 	c->lost = chunk->lost;
 	c->proc = chunk->proc;
 	c->stream = chunk->stream;
@@ -129,9 +130,16 @@ static int by_place_in_stream(const void *a, const void *b)
 		return x->proc < y->proc ? -1 : 1;
 	if (x->stream != y->stream)
 		return x->stream < y->stream ? -1 : 1;
+	if (x->kind != y->kind)
+		return x->kind < y->kind ? -1 : 1;
 	if (x->seq != y->seq)
 		return x->seq < y->seq ? -1 : 1;
 	return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+static bool is_sequel(const struct trace_chunk *x, const struct trace_chunk *y)
+{
+	return x->proc == y->proc && x->stream == y->stream && x->kind == y->kind;
 }
 
 static void drop_duplicates(struct trace *t)
@@ -142,8 +150,7 @@ static void drop_duplicates(struct trace *t)
 		const struct trace_chunk *c = &t->chunks.items[i];
 		const struct trace_chunk *last = kept ? &t->chunks.items[kept - 1] : NULL;
 
-		if (last && last->proc == c->proc && last->stream == c->stream &&
-		    last->seq == c->seq)
+		if (last && is_sequel(last, c) && last->seq == c->seq)
 			t->problems.duplicate_chunks++;
 		else
 			t->chunks.items[kept++] = *c;
@@ -151,34 +158,44 @@ static void drop_duplicates(struct trace *t)
 	t->chunks.count = kept;
 }
 
+/* The stream of the chunk at `i`: that of the one before it, or a new one. */
+static struct trace_stream *group_stream(struct trace *t, size_t i)
+{
+	const struct trace_chunk *c = &t->chunks.items[i];
+	struct trace_process *p = NULL;
+	struct trace_stream *s;
+
+	if (i && c[-1].proc == c->proc && c[-1].stream == c->stream)
+		return &t->streams.items[t->streams.count - 1];
+	if (i && c[-1].proc == c->proc) {
+		p = &t->processes.items[t->processes.count - 1];
+	} else {
+		p = vec_push(&t->processes);
+		p->proc = c->proc;
+		p->first = t->streams.count;
+	}
+	p->count++;
+	s = vec_push(&t->streams);
+	s->proc = c->proc;
+	s->stream = c->stream;
+	s->first = i;
+	return s;
+}
+
 static void group(struct trace *t)
 {
 	for (size_t i = 0; i < t->chunks.count; i++) {
 		const struct trace_chunk *c = &t->chunks.items[i];
-		struct trace_stream *s = t->streams.count ? &t->streams.items[t->streams.count - 1]
-							  : NULL;
-		struct trace_process *p = t->processes.count
-						  ? &t->processes.items[t->processes.count - 1]
-						  : NULL;
-		uint32_t expected = 0;
+		struct trace_stream *s = group_stream(t, i);
 
-		if (!p || p->proc != c->proc) {
-			p = vec_push(&t->processes);
-			p->proc = c->proc;
-			p->first = t->streams.count;
-			s = NULL;
-		}
-		if (!s || s->stream != c->stream) {
-			s = vec_push(&t->streams);
-			s->proc = c->proc;
-			s->stream = c->stream;
-			s->first = i;
-			p->count++;
-		} else {
-			expected = t->chunks.items[i - 1].seq + 1;
-		}
-		s->count++;
-		t->problems.missing_chunks += c->seq - expected;
+		s->all++;
+		s->count += c->kind == MT_CHUNK_RECORDS;
+		s->nurseries += c->kind == MT_CHUNK_NURSERY;
+		s->counters += c->kind == MT_CHUNK_COUNTERS;
+		t->problems.unknown_records += c->kind > MT_CHUNK_COUNTERS;
+		t->folded |= c->kind != MT_CHUNK_RECORDS;
+		t->problems.missing_chunks += c->seq -
+					      (i && is_sequel(c - 1, c) ? c[-1].seq + 1 : 0);
 	}
 }
 
@@ -241,4 +258,7 @@ void trace_index(struct trace *t)
 	drop_duplicates(t);
 	group(t);
 	compare_with_header(t, last_end);
+	/* Nurseries may be among what is missing. */
+	t->folded |= t->problems.missing_bytes || t->problems.garbage_bytes ||
+		     t->problems.missing_chunks || t->problems.cut_chunks;
 }

@@ -17,6 +17,7 @@
 #include "support/damage.h"
 #include "support/harness.h"
 #include "trace/cursor.h"
+#include "trace/nursery.h"
 
 using memtrace_test::Execute;
 using memtrace_test::Program;
@@ -225,6 +226,68 @@ Lines DecodePython(const std::vector<uint8_t> &file, Result *result)
 	return Split(result->out);
 }
 
+using Fields = std::vector<std::pair<const char *, uint64_t>>;
+
+std::string PrintItem(const char *name, const Fields &fields, const trace_chunk &chunk)
+{
+	std::string out = "{\"proc\": " + std::to_string(chunk.proc) + ", \"stream\": " +
+			  std::to_string(chunk.stream) + ", \"seq\": " + std::to_string(chunk.seq) +
+			  ", \"record\": \"" + name + "\"";
+
+	for (const auto &f : fields)
+		out += std::string(", \"") + f.first + "\": " + std::to_string(f.second);
+	return out + "}";
+}
+
+std::string PrintCell(const char *name, const mt_cell &c, const trace_chunk &chunk)
+{
+	return PrintItem(name,
+			 { { "native", c.native }, { "python", c.python }, { "kind", c.kind },
+			   { "count", c.count }, { "bytes", c.bytes }, { "brief", c.brief },
+			   { "largest", c.largest }, { "first", c.first }, { "last", c.last } },
+			 chunk);
+}
+
+void DecodeNursery(struct trace *t, const trace_chunk &chunk, Lines *lines)
+{
+	nursery n;
+
+	nursery_read(t, &chunk, &n);
+	const mt_nursery &h = n.head;
+
+	if (n.valid)
+		lines->push_back(PrintItem("NURSERY",
+					   { { "entries", h.entries }, { "fold_entry", h.fold_entry },
+					     { "fold_cell", h.fold_cell }, { "young_time", h.young_time },
+					     { "young_bytes", h.young_bytes },
+					     { "young_most", h.young_most },
+					     { "young_since", h.young_since } },
+					   chunk));
+	if (n.fold_valid)
+		lines->push_back(PrintCell("FOLDING", h.fold, chunk));
+	for (size_t i = 0; i < n.entries.count; i++) {
+		const mt_young &y = n.entries.items[i].young;
+
+		lines->push_back(PrintItem(
+			"YOUNG_BLOCK",
+			{ { "index", n.entries.items[i].index }, { "time", y.time },
+			  { "addr", young_addr(&y) }, { "size", y.size }, { "native", y.native },
+			  { "python", y.python }, { "kind", young_kind(&y) } },
+			chunk));
+	}
+	nursery_release(&n);
+}
+
+void DecodeCells(struct trace *t, const trace_chunk &chunk, Lines *lines)
+{
+	cell_list cells = VEC_INIT;
+
+	cells_read(t, &chunk, &cells);
+	for (size_t i = 0; i < cells.count; i++)
+		lines->push_back(PrintCell("CELL", cells.items[i], chunk));
+	vec_release(&cells);
+}
+
 // All records of a trace by the C reader, chunk by chunk in the order of the file.
 Lines DecodeFile(const std::string &path)
 {
@@ -246,6 +309,10 @@ Lines DecodeFile(const std::string &path)
 	for (const trace_chunk &chunk : chunks) {
 		struct cursor c;
 
+		if (chunk.kind == MT_CHUNK_NURSERY)
+			DecodeNursery(t, chunk, &lines);
+		if (chunk.kind == MT_CHUNK_COUNTERS)
+			DecodeCells(t, chunk, &lines);
 		cursor_init_chunk(&c, t, &chunk);
 		while (cursor_next(&c))
 			lines.push_back(Print(c.record, chunk.proc, chunk.stream, chunk.seq));
@@ -362,17 +429,51 @@ TEST(Decode, IndependentReaderCountsWhatTheReportCounts)
 	EXPECT_EQ(bytes, 0);
 }
 
-TEST(Decode, IndependentReaderSurvivesEveryCutAndMuchDamage)
+void ExpectSurvivesDamage(const memtrace_test::TraceWriter &w)
 {
 	TempDir dir;
-	memtrace_test::TraceWriter w;
 
-	memtrace_test::FamilyTrace(w);
 	w.save(dir.File("trace.bin"));
 	Result result = RunPython("tests/support/decode_damage.py",
 				  { SourcePath("scripts/decode.py"), dir.File("trace.bin") });
 	EXPECT_TRUE(result.Exited(0)) << Describe(result);
 	EXPECT_NE(result.out.find("2000 damages"), std::string::npos) << result.out;
+}
+
+TEST(Decode, IndependentReaderSurvivesEveryCutAndMuchDamage)
+{
+	memtrace_test::TraceWriter family, folded;
+
+	memtrace_test::FamilyTrace(family);
+	ExpectSurvivesDamage(family);
+	memtrace_test::FoldedTrace(folded);
+	ExpectSurvivesDamage(folded);
+}
+
+TEST(Decode, BothReadersReadNurseriesAndCellsAlike)
+{
+	TempDir dir;
+	memtrace_test::TraceWriter w;
+
+	memtrace_test::FoldedTrace(w);
+	w.save(dir.File("trace.bin"));
+	Result read = RunPython("scripts/decode.py", { dir.File("trace.bin") });
+	memtrace_test::Json report = Report(dir.File("trace.bin"))["processes"], stats;
+
+	EXPECT_TRUE(read.Exited(0)) << read.err;
+	EXPECT_NE(read.out.find("FOLDING"), std::string::npos);
+	ExpectEqualLines(DecodeFile(dir.File("trace.bin")), Split(read.out));
+	stats = memtrace_test::Json::Parse(
+		RunPython("scripts/decode.py", { "--stats", dir.File("trace.bin") }).out)["processes"];
+	ASSERT_EQ(report.size(), 2u);
+	for (size_t i = 0; i < 2; i++) {
+		memtrace_test::Json p = stats[std::to_string(i + 1).c_str()];
+
+		EXPECT_EQ(p["allocations"].Long(), report[i]["allocations"].Long());
+		EXPECT_EQ(p["bytes_allocated"].Long(), report[i]["bytes_allocated"].Long());
+		EXPECT_EQ(p["frees"].Long(), report[i]["frees"].Long() +
+						     report[i]["inherited_freed_count"].Long());
+	}
 }
 
 TEST(Decode, IndependentReaderRefusesWhatIsNoTraceInOneLine)

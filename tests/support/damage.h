@@ -1,5 +1,5 @@
 /*
- * A small trace with a bit of everything, for tests that damage it at every byte.
+ * Small traces with a bit of everything, for tests that damage them at every byte.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -62,6 +62,53 @@ inline void FamilyTrace(TraceWriter &w)
 	thread.put(mt_ev_thread_end{ 570, 101 });
 	main.put(mt_ev_clock{ 580, 580, 5580 });
 	main.put(mt_ev_exit{ 590, MT_EXIT_EXIT, 0 });
+}
+
+/* Two processes, three streams whose short-lived blocks were folded. */
+inline void FoldedTrace(TraceWriter &w)
+{
+	w.chunk_units = 1;
+	mt_ev_process ev = {};
+
+	ev.pid = 100;
+	Stream &main = w.process(ev);
+	mt_nursery head = {};
+	auto cell = [](uint32_t native, uint64_t count, uint64_t last) {
+		return mt_cell{ native, 0, 0, 0, count, count * 16, count / 2, 32, 110, last };
+	};
+
+	main.fact("events", "folded");
+	for (uint64_t i = 1; i <= 4; i++) {
+		main.put(mt_ev_frame{ i, 0, 0x1000 + i * 16, 0 });
+		main.put(mt_ev_node{ i, i - 1, i });
+	}
+	Stream &thread = main.thread(150, 101);
+
+	thread.nursery({ young(700, 0x4000, 7, 2), mt_young{}, young(710, 0x5000, 9, 3) });
+	for (uint64_t i = 0; i < 12; i++) {
+		main.alloc(200 + 20 * i, 0x100000 + 0x40 * i, 16 + i, i % 5);
+		if (i % 2)
+			main.survivor(190 + 10 * i, 0x200000 + 0x40 * i, 100 + i, i % 4);
+		if (i % 4 == 3)
+			thread.free(205 + 20 * i, 0x200000 + 0x40 * i);
+	}
+	main.put(mt_ev_fold{ 400, 0, 20, 320, 10, 32, 1, 0 });
+	main.put(mt_ev_fold{ 420, 0, 30, 480, 10, 32, 2, 0 });
+	main.put(mt_ev_young{ 310, 64, 500, 90 });
+	main.put(mt_ev_mark{ 430, MT_MARK_PHASE, 0, str("phase") });
+	main.cells({ cell(1, 30, 500), cell(2, 30, 420), cell(3, 5, 600) });
+	head.fold_entry = 2;
+	head.fold = cell(1, 31, 640);
+	head.young_time = 620;
+	head.young_bytes = 30;
+	head.young_most = 90;
+	head.young_since = 100;
+	main.nursery({ young(590, 0x6000, 40, 1), young(610, 0x7000, 16, 1) }, head);
+	Stream &child = w.fork(main, 650, 200);
+
+	child.free(660, 0x6000).cells({ cell(1001, 3, 700) }).nursery({ young(670, 0x6000, 1) });
+	thread.cells({ cell(2, 9, 690) });
+	main.put(mt_ev_exit{ 800, MT_EXIT_EXIT, 0 });
 }
 
 } // namespace memtrace_test

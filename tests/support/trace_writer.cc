@@ -30,7 +30,8 @@ uint8_t *Stream::reserve(size_t room)
 		c.header.proc = proc_;
 		c.header.stream = stream_;
 		c.header.seq = seq_++;
-		c.header.base_time = c.header.low_water = last_time_;
+		c.header.base_time = last_time_;
+		c.oldest = UINT64_MAX;
 		open_ = static_cast<int>(writer_->chunks_.size());
 		writer_->chunks_.push_back(c);
 		mt_codec_start(&codec_, last_time_);
@@ -100,6 +101,56 @@ Stream &Stream::code(uint64_t id, const std::string &file, const std::string &na
 	string(2 * id, file);
 	string(2 * id + 1, name);
 	return put(mt_ev_code{ id, 2 * id, 2 * id + 1, 1, MT_LINES_NONE, mt_str{ "", 0 } });
+}
+
+Stream &Stream::survivor(uint64_t birth, uint64_t addr, uint64_t size, uint64_t native,
+			 uint64_t kind)
+{
+	put(mt_ev_survivor{ birth, addr, size, native, 0, kind });
+	uint64_t &oldest = writer_->chunks_[open_].oldest;
+
+	oldest = std::min(oldest, birth);
+	return *this;
+}
+
+std::vector<uint8_t> &Stream::special(uint32_t kind, uint32_t seq, size_t bytes)
+{
+	TraceWriter::Chunk c = {};
+
+	c.header.magic = MT_CHUNK_MAGIC;
+	c.header.units = static_cast<uint32_t>((bytes + sizeof(mt_chunk) + MT_UNIT_BYTES - 1) /
+					       MT_UNIT_BYTES);
+	c.header.proc = proc_;
+	c.header.stream = stream_;
+	c.header.seq = seq;
+	c.header.kind = kind;
+	c.header.base_time = last_time_;
+	c.oldest = UINT64_MAX;
+	c.payload.resize(bytes);
+	writer_->chunks_.push_back(c);
+	return writer_->chunks_.back().payload;
+}
+
+Stream &Stream::nursery(const std::vector<mt_young> &entries, mt_nursery head)
+{
+	auto &payload = special(MT_CHUNK_NURSERY, nurseries_++,
+				sizeof(head) + entries.size() * sizeof(mt_young));
+
+	head.entries = static_cast<uint32_t>(entries.size());
+	memcpy(payload.data(), &head, sizeof(head));
+	for (size_t i = 0; i < entries.size(); i++)
+		memcpy(&payload[sizeof(head) + i * sizeof(mt_young)], &entries[i],
+		       sizeof(mt_young));
+	return *this;
+}
+
+Stream &Stream::cells(const std::vector<mt_cell> &cells)
+{
+	auto &payload = special(MT_CHUNK_COUNTERS, counters_++, cells.size() * sizeof(mt_cell));
+
+	for (size_t i = 0; i < cells.size(); i++)
+		memcpy(&payload[i * sizeof(mt_cell)], &cells[i], sizeof(mt_cell));
+	return *this;
 }
 
 Stream &Stream::raw(const std::vector<uint8_t> &bytes)
@@ -186,6 +237,18 @@ Stream &TraceWriter::fork(Stream &parent, uint64_t time, uint32_t pid, uint64_t 
 	return process(ev);
 }
 
+/* What a real writer knows from its nursery: nothing from here on in the stream is older. */
+uint64_t TraceWriter::low_water(size_t chunk) const
+{
+	uint64_t low = chunks_[chunk].header.base_time;
+
+	for (size_t i = chunk; i < chunks_.size(); i++)
+		if (chunks_[i].header.proc == chunks_[chunk].header.proc &&
+		    chunks_[i].header.stream == chunks_[chunk].header.stream)
+			low = std::min(low, chunks_[i].oldest);
+	return low;
+}
+
 std::vector<uint8_t> TraceWriter::bytes() const
 {
 	std::vector<uint8_t> out(MT_HEADER_BYTES);
@@ -194,6 +257,8 @@ std::vector<uint8_t> TraceWriter::bytes() const
 	for (const auto &c : chunks_) {
 		mt_chunk head = c.header;
 		size_t at = out.size();
+
+		head.low_water = low_water(static_cast<size_t>(&c - chunks_.data()));
 
 		head.self = at;
 		head.used = static_cast<uint32_t>(c.payload.size());

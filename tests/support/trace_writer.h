@@ -29,6 +29,12 @@ namespace memtrace_test
 
 class TraceWriter;
 
+inline mt_young young(uint64_t time, uint64_t addr, uint64_t size, uint32_t native = 0,
+		      uint64_t kind = MT_KIND_HEAP)
+{
+	return mt_young{ addr | kind << MT_YOUNG_KIND_SHIFT, time, size, native, 0 };
+}
+
 inline mt_str str(const std::string &s)
 {
 	return mt_str{ s.data(), static_cast<uint32_t>(s.size()) };
@@ -65,6 +71,11 @@ class Stream
 	Stream &string(uint64_t id, const std::string &text);
 	/* A code object with its two strings, ids 2 * id and 2 * id + 1. */
 	Stream &code(uint64_t id, const std::string &file, const std::string &name);
+	Stream &survivor(uint64_t birth, uint64_t addr, uint64_t size, uint64_t native = 0,
+			 uint64_t kind = MT_KIND_HEAP);
+	/* Chunks of their own beside the open one: young blocks, and counts of folded ones. */
+	Stream &nursery(const std::vector<mt_young> &entries, mt_nursery head = {});
+	Stream &cells(const std::vector<mt_cell> &cells);
 	Stream &raw(const std::vector<uint8_t> &bytes); /* as they are */
 	/* The next record begins a new chunk. */
 	Stream &seal();
@@ -91,10 +102,11 @@ class Stream
 	{
 	}
 	uint8_t *reserve(size_t room);
+	std::vector<uint8_t> &special(uint32_t kind, uint32_t seq, size_t bytes);
 	Stream &commit(uint8_t *end);
 
 	TraceWriter *writer_;
-	uint32_t proc_, stream_, seq_ = 0;
+	uint32_t proc_, stream_, seq_ = 0, nurseries_ = 0, counters_ = 0;
 	mt_ev_process process_;
 	mt_codec codec_ = {};
 	int open_ = -1; /* index in the writer's chunks */
@@ -123,8 +135,10 @@ class TraceWriter
 
       private:
 	friend class Stream;
+	uint64_t low_water(size_t chunk) const;
 	struct Chunk {
 		mt_chunk header;
+		uint64_t oldest; /* of its SURVIVORs */
 		std::vector<uint8_t> payload;
 	};
 	std::vector<Chunk> chunks_;
