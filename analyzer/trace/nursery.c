@@ -64,7 +64,8 @@ void nursery_read(struct trace *t, const struct trace_chunk *chunk, struct nurse
 			cell_is_true(&n->head.fold);
 	if (n->head.fold_entry && !n->fold_valid)
 		bad += sizeof(n->head.fold);
-	if (n->head.young_most > MAX_BYTES || n->head.young_bytes > n->head.young_most) {
+	if (n->head.young_most > MAX_BYTES ||
+	    (n->head.young_most && n->head.young_bytes > n->head.young_most)) {
 		bad += sizeof(uint64_t) * 4;
 		n->head.young_most = n->head.young_bytes = 0;
 	}

@@ -42,6 +42,7 @@ struct nursery {
 	uint32_t stream_seq; /* records chunk at the last look, see age() */
 	uint64_t chunk_base; /* its base time */
 	uint64_t bytes; /* alive in the ring */
+	uint64_t newest; /* time of the last block taken in */
 	uint64_t since; /* when the span began that `young_...` in the file is about */
 	uint32_t *bucket, *chain, *note; /* by hash; by entry; by entry */
 	size_t private_bytes;
@@ -405,7 +406,11 @@ int mt_nursery_add(struct mt_thread *t, const struct mt_block *block)
 	at = n->next & (n->entries - 1);
 	e = &n->ring[at];
 	/* A survivor stands apart from its stream's other records: times must tell their order. */
-	e->time = time > t->codec.time ? time : t->codec.time + 1;
+	if (time <= t->codec.time)
+		time = t->codec.time + 1;
+	if (time <= n->newest)
+		time = n->newest + 1;
+	e->time = n->newest = time;
 	e->size = block->size;
 	e->native = block->native;
 	e->python = block->python;
