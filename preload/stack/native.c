@@ -21,6 +21,7 @@
 #include "stack/modules.h"
 #include "stack/python.h"
 #include "stack/stack.h"
+#include "stack/verify.h"
 
 unsigned int mt_native_depth = 128;
 
@@ -217,6 +218,7 @@ static uint32_t quick_intern(struct quick *q)
 	uint32_t new_frames = MT_KEPT - q->fresh;
 	uint32_t parent;
 
+	c->walked = new_frames;
 	c->count = q->have;
 	memmove(&c->kept[q->have], &c->kept[q->fresh], new_frames * sizeof(c->kept[0]));
 	for (; new_frames; new_frames--) {
@@ -326,6 +328,8 @@ uint32_t mt_stack_native(struct mt_thread *t, struct mt_caller caller)
 		node = mt_native_walk(c, t, caller.slot, caller.rbp);
 	else
 		node = native_quick(c, t, caller);
+	if (__builtin_expect(mt_verify_every, 0))
+		mt_verify(c, t, caller, node);
 	c->busy = 0;
 	return node;
 }
@@ -337,6 +341,7 @@ void mt_stack_child(struct mt_thread *t)
 	mt_modules_child();
 	mt_rules_child();
 	mt_intern_child();
+	mt_verify_child();
 	mt_pycode_child();
 	mt_python_child(t);
 	if (c)

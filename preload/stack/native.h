@@ -50,6 +50,9 @@ struct mt_check {
 	uintptr_t address, value;
 };
 
+struct mt_trail;
+struct mt_verify_thread;
+
 struct mt_native_cache {
 	struct mt_bounds bounds;
 	uint32_t epoch; /* of the modules */
@@ -58,6 +61,9 @@ struct mt_native_cache {
 	uint32_t uncovered; /* the outermost kept frame lies in no module */
 	uint32_t count; /* of kept[] */
 	uint32_t root; /* node the outermost kept frame hangs on */
+	uint32_t walked; /* frames of the last stack that were not kept ones; for verify.c */
+	struct mt_trail *trail; /* NULL but in verify.c's own walk */
+	struct mt_verify_thread *verify;
 	struct mt_front_node nodes[1 << MT_FRONT_NODES_BITS];
 	struct mt_front_ip ips[1 << MT_FRONT_IPS_BITS];
 	uint32_t inner[MT_DEPTH_MAX], outer[MT_DEPTH_MAX]; /* scratch of walk.c */

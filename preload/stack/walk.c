@@ -8,6 +8,7 @@
 #include <ucontext.h>
 
 #include "stack/native.h"
+#include "stack/verify.h"
 
 enum {
 	STEPS_MAX = 16384, /* 100 us; deeper stacks lose their outermost end, and say so */
@@ -116,6 +117,7 @@ uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_
 	struct mt_ip found;
 
 	c->bounds.page = 0;
+	c->walked = UINT32_MAX;
 	if (mt_bounds_load(&c->bounds, slot, &w.ip) < 0)
 		return mt_node_pseudo(t, MT_FRAME_BAD_STACK);
 	for (steps = 0; steps < STEPS_MAX; steps++) {
@@ -128,6 +130,8 @@ uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_
 			break;
 		}
 		found = mt_native_ip(c, t, w.ip | (w.interrupted ? MT_IP_INTERRUPTED : 0));
+		if (__builtin_expect(c->trail != NULL, 0))
+			mt_trail_add(c->trail, w.ip, found.module);
 		frame_keep(&w, found.frame == UINT32_MAX ? mt_frame_pseudo(t, MT_FRAME_LOST)
 							 : found.frame);
 		if (mt_rule_kind(found.rule) == MT_RULE_END) {
@@ -144,6 +148,8 @@ uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_
 			break;
 		}
 	}
+	if (c->trail)
+		c->trail->end = end;
 	if (end) {
 		root = mt_node_pseudo(t, end);
 		if (!root)
