@@ -180,11 +180,11 @@ MT_READS_STACKS static enum quick_end quick_walk(struct quick *q, uintptr_t slot
 		switch (mt_rule_kind(found.rule)) {
 		case MT_RULE_END:
 			q->have = 0;
-			c->uncovered = 0;
 			return QUICK_OUTERMOST;
 		case MT_RULE_NOINFO:
+			if (!found.module) /* the full walk looks at the code itself */
+				return QUICK_GIVE_UP;
 			q->have = 0;
-			c->uncovered = !found.module;
 			return QUICK_NO_INFO;
 		case MT_RULE_SIGNAL:
 			return QUICK_GIVE_UP;
@@ -237,21 +237,12 @@ static uint32_t quick_intern(struct quick *q)
 	return c->count > mt_native_depth ? cut_node(c, q->t) : c->kept[c->count - 1].node;
 }
 
-/* Kept frames that end in code without a module hold only as long as none is mapped there. */
-static void uncovered_verify(struct mt_native_cache *c)
-{
-	if (c->count && c->uncovered && !mt_module_holds(0, c->kept[0].ra - 1))
-		c->count = 0;
-}
-
 static uint32_t native_quick(struct mt_native_cache *c, struct mt_thread *t,
 			     struct mt_caller caller)
 {
 	struct quick q = { .c = c, .t = t, .fresh = MT_KEPT };
 	enum quick_end end;
 
-	if (__builtin_expect(c->uncovered, 0))
-		uncovered_verify(c);
 	q.have = c->count;
 	end = quick_walk(&q, caller.slot, caller.rbp);
 	if (end == QUICK_GIVE_UP) {

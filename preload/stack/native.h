@@ -58,7 +58,6 @@ struct mt_native_cache {
 	uint32_t epoch; /* of the modules */
 	uint32_t busy; /* a signal handler that comes here while set gets no stack */
 	uint32_t strict; /* this walk may not use what caches say of addresses */
-	uint32_t uncovered; /* the outermost kept frame lies in no module */
 	uint32_t count; /* of kept[] */
 	uint32_t root; /* node the outermost kept frame hangs on */
 	uint32_t walked; /* frames of the last stack that were not kept ones; for verify.c */

@@ -89,11 +89,18 @@ static void judge(const struct mt_verify_thread *v, enum mt_libunwind_end end, u
 	uint32_t both = ours < theirs ? ours : theirs, at = 0;
 	int same_length = ours == theirs || end == MT_LIBUNWIND_ROOM;
 
+	if (v->ours.judged < ours) {
+		both = both < v->ours.judged ? both : v->ours.judged;
+		ours = both;
+		same_length = 0;
+		end = MT_LIBUNWIND_ERROR;
+	}
+
 	while (at < both && v->ours.ip[at] == v->theirs[at])
 		at++;
 	count(COMPARED);
 	if (at < both || (!same_length && !v->ours.end && end == MT_LIBUNWIND_LAST) ||
-	    (ours < theirs && !v->ours.end)) {
+	    (ours < theirs && !v->ours.end && v->ours.judged == UINT32_MAX)) {
 		count(DIFFERENT);
 		log_first("different", v, at, theirs);
 	} else if (v->ours.end) {
@@ -145,6 +152,7 @@ void mt_verify(struct mt_native_cache *c, struct mt_thread *t, struct mt_caller 
 	if (c->strict || !node)
 		return;
 	v->ours.count = 0;
+	v->ours.judged = UINT32_MAX;
 	v->ours.room = ROOM;
 	v->ours.ip = v->ours_ip;
 	c->trail = &v->ours;

@@ -24,6 +24,8 @@ struct mt_trail {
 	uint32_t count; /* frames passed, also those beyond the room */
 	uint32_t end; /* pseudo frame that the walk ended at; 0: at the stack's end */
 	uint32_t in_module; /* the last address lies in a module */
+	uint32_t
+		judged; /* frames up to the first in no module, that one too: libunwind guesses there */
 	uint32_t room;
 	uintptr_t *ip;
 };
@@ -34,6 +36,8 @@ static inline void mt_trail_add(struct mt_trail *trail, uintptr_t ip, uint32_t m
 		trail->ip[trail->count] = ip;
 	trail->count++;
 	trail->in_module = module != 0;
+	if (!module && trail->judged == UINT32_MAX)
+		trail->judged = trail->count;
 }
 
 /* After each stack of a process that verifies; node: what was found. */

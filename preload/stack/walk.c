@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <ucontext.h>
 
+#include "stack/epilogue.h"
 #include "stack/native.h"
 #include "stack/verify.h"
 
@@ -23,6 +24,7 @@ struct walk {
 	uint32_t interrupted;
 	uint32_t signals;
 	uint32_t count; /* frames so far */
+	uintptr_t code_page; /* of code in no module: the last one found readable */
 };
 
 /* Keeps the first mt_native_depth frames and, in a ring, the latest half as many. */
@@ -108,6 +110,21 @@ static int step(struct walk *w, uint64_t rule)
 	return mt_bounds_load(b, cfa - 8, &w->ip);
 }
 
+/* Code in no module has no tables, and may be other code the next time: looked at each time. */
+static uint64_t uncovered_rule(struct walk *w)
+{
+	uintptr_t page = w->ip & ~(uintptr_t)4095, left = page + 4096 - w->ip;
+
+	if (w->interrupted)
+		return MT_RULE_NOINFO;
+	if (page != w->code_page || !page) {
+		if (!mt_bounds_readable(w->ip, 1))
+			return MT_RULE_NOINFO;
+		w->code_page = page;
+	}
+	return mt_epilogue_rule((const uint8_t *)w->ip, (uint32_t)(w->ip - page), (uint32_t)left);
+}
+
 uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_t slot,
 			uintptr_t rbp)
 {
@@ -134,6 +151,8 @@ uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_
 			mt_trail_add(c->trail, w.ip, found.module);
 		frame_keep(&w, found.frame == UINT32_MAX ? mt_frame_pseudo(t, MT_FRAME_LOST)
 							 : found.frame);
+		if (!found.module && mt_rule_kind(found.rule) == MT_RULE_NOINFO)
+			found.rule = uncovered_rule(&w);
 		if (mt_rule_kind(found.rule) == MT_RULE_END) {
 			end = 0;
 			break;

@@ -213,6 +213,7 @@ void Plugins(char **argv)
 
 extern "C" {
 extern const char unwind_stub_begin[], unwind_stub_end[];
+extern const char unwind_opaque_begin[], unwind_opaque_end[];
 }
 __asm__(".section .rodata\n"
 	"unwind_stub_begin:\n" /* void stub(void (*call)(size_t), size_t) */
@@ -223,14 +224,22 @@ __asm__(".section .rodata\n"
 	"	add $24, %rsp\n"
 	"	ret\n"
 	"unwind_stub_end:\n"
+	"unwind_opaque_begin:\n" /* the same, left by an instruction that no unwinder guesses */
+	"	mov %rdi, %rax\n"
+	"	mov %rsi, %rdi\n"
+	"	sub $24, %rsp\n"
+	"	call *%rax\n"
+	"	lea 24(%rsp), %rsp\n"
+	"	ret\n"
+	"unwind_opaque_end:\n"
 	".text\n");
 
-void *MakeStub()
+void *MakeStub(const char *begin, const char *end)
 {
-	size_t size = size_t(unwind_stub_end - unwind_stub_begin);
+	size_t size = size_t(end - begin);
 	void *code = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	memcpy(code, unwind_stub_begin, size);
+	memcpy(code, begin, size);
 	mprotect(code, 4096, PROT_READ | PROT_EXEC);
 	return code;
 }
@@ -244,14 +253,18 @@ __attribute__((noinline)) void CallStub(void *stub, int depth)
 	BARRIER();
 }
 
-void Unregistered(char **)
+void CallStubs(const char *begin, const char *end)
 {
-	void *stub = MakeStub();
+	void *stub = MakeStub(begin, end);
 
 	for (int i = 0; i < 10; i++)
 		CallStub(stub, i);
 	munmap(stub, 4096);
 }
+
+void Trampolines(char **) { CallStubs(unwind_stub_begin, unwind_stub_end); }
+
+void Unregistered(char **) { CallStubs(unwind_opaque_begin, unwind_opaque_end); }
 
 const struct {
 	const char *name;
@@ -263,6 +276,7 @@ const struct {
 	{ "realigned", RealignedFrames },
 	{ "switches", Switches },
 	{ "plugins", Plugins },
+	{ "trampolines", Trampolines },
 	{ "unregistered", Unregistered },
 };
 
