@@ -63,6 +63,8 @@ void mt_stack_verify(unsigned int every)
 				    "stacks are not verified");
 	else
 		mt_verify_every = every;
+	if (mt_verify_every)
+		mt_native_verify(mt_tls.thread);
 	mt_tls.guard = guard;
 }
 
