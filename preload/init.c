@@ -266,6 +266,7 @@ void (*mt_on_first_call)(void) = first_call;
 
 void mt_forked_check_end(struct mt_thread *t)
 {
+	mt_stack_verify_end(t);
 	if (mt_pymem_was_replaced())
 		mt_record_note(t,
 			       "the program replaced Python's allocators (PYTHONMALLOC or -X dev): "
@@ -317,6 +318,7 @@ __attribute__((constructor)) static void constructor(void)
 		mt_environ_install();
 		mt_fork_init();
 		on_exit(at_exit, NULL);
+		mt_stack_verify((unsigned int)mt_config.verify);
 		mt_tls.guard = MT_GUARD_NONE;
 	}
 	errno = saved;

@@ -25,14 +25,15 @@ void mt_bounds_init(void)
 
 /*
  * Reading eight bytes of signal mask with an operation that does not exist: the kernel copies them
- * in first (-EFAULT when it can't) and then refuses the operation, so nothing ever changes.
+ * in first (-EFAULT when it can't) and then refuses the operation, so nothing ever changes. Only a
+ * null pointer is no mask to it: the first page is never readable here.
  */
 int mt_bounds_readable(uintptr_t address, uintptr_t size)
 {
 	uintptr_t last = (address + size - 1) & ~(PAGE - 1);
 
 	for (uintptr_t page = address & ~(PAGE - 1);; page += PAGE) {
-		if (mt_sys4(SYS_rt_sigprocmask, -1, page, 0, 8) == -EFAULT)
+		if (!page || mt_sys4(SYS_rt_sigprocmask, -1, page, 0, 8) == -EFAULT)
 			return 0;
 		if (page == last)
 			return 1;
@@ -86,7 +87,7 @@ MT_READS_STACKS int mt_bounds_load(struct mt_bounds *b, uintptr_t address, uintp
 
 	if (address % sizeof(*word))
 		return -1;
-	if (!(address >= b->low && address < b->high) && page != b->page) {
+	if (!(address >= b->low && address < b->high) && (page != b->page || !page)) {
 		if (!mt_bounds_readable(address, sizeof(*word)))
 			return -1;
 		b->page = page;

@@ -24,6 +24,7 @@
 #include "stack/modules.h"
 #include "stack/python.h"
 #include "stack/stack.h"
+#include "stack/verify.h"
 
 unsigned int mt_native_depth = 128;
 
@@ -182,11 +183,11 @@ MT_READS_STACKS static enum quick_end quick_walk(struct quick *q, uintptr_t slot
 		switch (mt_rule_kind(found.rule)) {
 		case MT_RULE_END:
 			q->have = 0;
-			c->uncovered = 0;
 			return QUICK_OUTERMOST;
 		case MT_RULE_NOINFO:
+			if (!found.module) /* the full walk looks at the code itself */
+				return QUICK_GIVE_UP;
 			q->have = 0;
-			c->uncovered = !found.module;
 			return QUICK_NO_INFO;
 		case MT_RULE_SIGNAL:
 			return QUICK_GIVE_UP;
@@ -220,6 +221,7 @@ static uint32_t quick_intern(struct quick *q)
 	uint32_t new_frames = MT_KEPT - q->fresh;
 	uint32_t parent;
 
+	c->walked = new_frames;
 	c->count = q->have;
 	memmove(&c->kept[q->have], &c->kept[q->fresh], new_frames * sizeof(c->kept[0]));
 	for (; new_frames; new_frames--) {
@@ -238,21 +240,12 @@ static uint32_t quick_intern(struct quick *q)
 	return c->count > mt_native_depth ? cut_node(c, q->t) : c->kept[c->count - 1].node;
 }
 
-/* Kept frames that end in code without a module hold only as long as none is mapped there. */
-static void uncovered_verify(struct mt_native_cache *c)
-{
-	if (c->count && c->uncovered && !mt_module_holds(0, c->kept[0].ra - 1))
-		c->count = 0;
-}
-
 static uint32_t native_quick(struct mt_native_cache *c, struct mt_thread *t,
 			     struct mt_caller caller)
 {
 	struct quick q = { .c = c, .t = t, .fresh = MT_KEPT };
 	enum quick_end end;
 
-	if (__builtin_expect(c->uncovered, 0))
-		uncovered_verify(c);
 	q.have = c->count;
 	end = quick_walk(&q, caller.slot, caller.rbp);
 	if (end == QUICK_GIVE_UP) {
@@ -273,11 +266,12 @@ static uint32_t native_own(struct mt_native_cache *c, struct mt_thread *t, struc
 	uint32_t node = mt_memo_find(&c->memo, caller.slot, caller.rbp);
 	const struct mt_kept *top;
 
+	c->walked = 0;
 	if (__builtin_expect(node != 0, 1))
 		return node;
 	node = native_quick(c, t, caller);
 	top = c->count ? &c->kept[c->count - 1] : NULL;
-	if (node && top && top->slot == caller.slot && top->node == node && !c->uncovered)
+	if (node && top && top->slot == caller.slot && top->node == node)
 		mt_memo_add(&c->memo, caller.slot, caller.rbp, (int)top->need, c->check,
 			    top->checks, node);
 	return node;
@@ -291,6 +285,8 @@ static struct mt_native_cache *cache_new(struct mt_thread *t)
 	struct mt_native_cache *c = mt_mem_map(size);
 
 	t->native_cache = c;
+	if (c && mt_verify_every)
+		c->busy = MT_BUSY_VERIFY;
 	return c;
 }
 
@@ -327,6 +323,30 @@ void mt_stack_init(struct mt_thread *t, unsigned int max_depth, int python)
 	mt_python_init(t, python);
 }
 
+/* Hung on a test that is there anyway: a branch of its own cost 9 ns of a stack 80 deep. */
+__attribute__((cold, noinline)) static uint32_t find_verified(struct mt_native_cache *c,
+							      struct mt_thread *t,
+							      struct mt_caller caller)
+{
+	uint32_t node;
+
+	c->busy = 0;
+	node = mt_stack_native(t, caller);
+	c->busy = 1;
+	if (mt_verify_every) /* 0 in a forked child, also for structs of threads it has not */
+		mt_verify(c, t, caller, node);
+	c->busy = mt_verify_every ? MT_BUSY_VERIFY : 0;
+	return node;
+}
+
+void mt_native_verify(struct mt_thread *t)
+{
+	struct mt_native_cache *c = t ? t->native_cache : NULL;
+
+	if (c && !c->busy)
+		c->busy = MT_BUSY_VERIFY;
+}
+
 uint32_t mt_stack_native(struct mt_thread *t, struct mt_caller caller)
 {
 	struct mt_native_cache *c = t->native_cache;
@@ -334,8 +354,9 @@ uint32_t mt_stack_native(struct mt_thread *t, struct mt_caller caller)
 
 	if (__builtin_expect(!c, 0) && !(c = cache_new(t)))
 		return 0;
-	if (c->busy && c->bounds.owner == mt_bounds_thread())
-		return 0;
+	if (__builtin_expect(c->busy, 0) &&
+	    (c->busy == MT_BUSY_VERIFY || c->bounds.owner == mt_bounds_thread()))
+		return c->busy == MT_BUSY_VERIFY ? find_verified(c, t, caller) : 0;
 	c->busy = 1;
 	/* Acquire: an epoch seen comes with the marks it announces. */
 	epoch = __atomic_load_n(&mt_modules_epoch, __ATOMIC_ACQUIRE);
@@ -357,6 +378,7 @@ void mt_stack_child(struct mt_thread *t)
 	mt_modules_child();
 	mt_rules_child();
 	mt_intern_child();
+	mt_verify_child();
 	mt_pycode_child();
 	mt_python_child(t);
 	if (c)

@@ -21,6 +21,7 @@ enum {
 	MT_KEPT = 1024,
 	MT_CHECKS = 3 * MT_KEPT,
 	MT_DEPTH_MAX = 1024,
+	MT_BUSY_VERIFY = 2, /* not busy, but stacks are to be verified */
 };
 
 /* Small and dense in front of the shared tables: those cost a TLB miss per frame. */
@@ -47,19 +48,25 @@ struct mt_kept {
 	uint32_t need; /* rbp has a part in finding the frames further out */
 };
 
+struct mt_trail;
+struct mt_verify_thread;
+
 struct mt_native_cache {
 	struct mt_bounds bounds;
 	uint32_t epoch; /* of the modules */
-	uint32_t busy; /* a signal handler that comes here while set gets no stack */
+	uint32_t
+		busy; /* 1 or MT_BUSY_VERIFY; a signal handler that comes here while 1 gets no stack */
 	uint32_t strict; /* this walk may not use what caches say of addresses */
-	uint32_t uncovered; /* the outermost kept frame lies in no module */
 	uint32_t count; /* of kept[] */
 	uint32_t root; /* node the outermost kept frame hangs on */
+	uint32_t walked; /* frames of the last stack that were not kept ones; for verify.c */
 	struct mt_front_node nodes[1 << MT_FRONT_NODES_BITS];
 	struct mt_front_ip ips[1 << MT_FRONT_IPS_BITS];
 	uint32_t inner[MT_DEPTH_MAX], outer[MT_DEPTH_MAX]; /* scratch of walk.c */
 	struct mt_check check[MT_CHECKS];
 	struct mt_kept kept[MT_KEPT];
+	struct mt_trail *trail; /* NULL but in verify.c's own walk */
+	struct mt_verify_thread *verify;
 	struct mt_memo memo;
 };
 
@@ -100,5 +107,8 @@ static inline uint32_t mt_native_node(struct mt_native_cache *c, struct mt_threa
  */
 uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_t slot,
 			uintptr_t rbp);
+
+/* Stacks of this thread are verified from now on. */
+void mt_native_verify(struct mt_thread *t);
 
 #endif

@@ -48,6 +48,11 @@ void mt_stack_unload_end(struct mt_thread *t);
  * Never in a forked child's prologue: it may meet a lock that another thread held at the fork. */
 void mt_stack_modules_scan(struct mt_thread *t);
 
+/* MEMTRACE_VERIFY, from the constructor: it loads a library. And before the process ends: what came
+ * of it, as a fact and a note. */
+void mt_stack_verify(unsigned int every);
+void mt_stack_verify_end(struct mt_thread *t);
+
 /* Is this address inside the code that maps CPython's small-object arenas? */
 int mt_python_is_arena_caller(uintptr_t return_address);
 

@@ -7,7 +7,9 @@
 #include <stddef.h>
 #include <ucontext.h>
 
+#include "stack/epilogue.h"
 #include "stack/native.h"
+#include "stack/verify.h"
 
 enum {
 	STEPS_MAX = 16384, /* 100 us; deeper stacks lose their outermost end, and say so */
@@ -22,6 +24,7 @@ struct walk {
 	uint32_t interrupted;
 	uint32_t signals;
 	uint32_t count; /* frames so far */
+	uintptr_t code_page; /* of code in no module: the last one found readable */
 };
 
 /* Keeps the first mt_native_depth frames and, in a ring, the latest half as many. */
@@ -107,6 +110,21 @@ static int step(struct walk *w, uint64_t rule)
 	return mt_bounds_load(b, cfa - 8, &w->ip);
 }
 
+/* Code in no module has no tables, and may be other code the next time: looked at each time. */
+static uint64_t uncovered_rule(struct walk *w)
+{
+	uintptr_t page = w->ip & ~(uintptr_t)4095, left = page + 4096 - w->ip;
+
+	if (w->interrupted)
+		return MT_RULE_NOINFO;
+	if (page != w->code_page || !page) {
+		if (!mt_bounds_readable(w->ip, 1))
+			return MT_RULE_NOINFO;
+		w->code_page = page;
+	}
+	return mt_epilogue_rule((const uint8_t *)w->ip, (uint32_t)(w->ip - page), (uint32_t)left);
+}
+
 uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_t slot,
 			uintptr_t rbp)
 {
@@ -116,6 +134,7 @@ uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_
 	struct mt_ip found;
 
 	c->bounds.page = 0;
+	c->walked = UINT32_MAX;
 	if (mt_bounds_load(&c->bounds, slot, &w.ip) < 0)
 		return mt_node_pseudo(t, MT_FRAME_BAD_STACK);
 	for (steps = 0; steps < STEPS_MAX; steps++) {
@@ -128,8 +147,12 @@ uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_
 			break;
 		}
 		found = mt_native_ip(c, t, w.ip | (w.interrupted ? MT_IP_INTERRUPTED : 0));
+		if (__builtin_expect(c->trail != NULL, 0))
+			mt_trail_add(c->trail, w.ip, found.module);
 		frame_keep(&w, found.frame == UINT32_MAX ? mt_frame_pseudo(t, MT_FRAME_LOST)
 							 : found.frame);
+		if (!found.module && mt_rule_kind(found.rule) == MT_RULE_NOINFO)
+			found.rule = uncovered_rule(&w);
 		if (mt_rule_kind(found.rule) == MT_RULE_END) {
 			end = 0;
 			break;
@@ -144,6 +167,8 @@ uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_
 			break;
 		}
 	}
+	if (c->trail)
+		c->trail->end = end;
 	if (end) {
 		root = mt_node_pseudo(t, end);
 		if (!root)

@@ -13,6 +13,10 @@
 
 #include "stack_referee.h"
 
+extern "C" {
+#include "stack/epilogue.h"
+}
+
 namespace
 {
 
@@ -133,6 +137,17 @@ TEST_F(NativeLimits, NonsenseOnTheStackEndsTheWalk)
 	check(sink.get());
 }
 
+/* A frame pointer register with a small number in it: the page at 0 is asked for like any other. */
+TEST_F(NativeLimits, FirstPageIsNoStack)
+{
+	struct mt_bounds b = {};
+	uintptr_t word;
+
+	EXPECT_EQ(mt_bounds_load(&b, 0, &word), -1);
+	EXPECT_EQ(mt_bounds_load(&b, 16, &word), -1);
+	EXPECT_EQ(mt_bounds_readable(0, 8), 0);
+}
+
 uint32_t last_node;
 
 void called_back()
@@ -144,8 +159,9 @@ TEST_F(NativeLimits, CodeOutsideAllModulesIsSaidToBeUnknown)
 {
 	auto *code = static_cast<uint8_t *>(mmap(nullptr, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
 						 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-	/* sub $8, %rsp; call *%rdi; add $8, %rsp; ret */
-	const uint8_t body[] = { 0x48, 0x83, 0xec, 8, 0xff, 0xd7, 0x48, 0x83, 0xc4, 8, 0xc3 };
+	/* sub $8, %rsp; call *%rdi; lea 8(%rsp), %rsp; ret */
+	const uint8_t body[] = { 0x48, 0x83, 0xec, 8,	 0xff, 0xd7,
+				 0x48, 0x8d, 0x64, 0x24, 8,    0xc3 };
 	Addresses a;
 
 	if (code == MAP_FAILED)
@@ -161,6 +177,87 @@ TEST_F(NativeLimits, CodeOutsideAllModulesIsSaidToBeUnknown)
 		EXPECT_EQ(a[1], uint64_t(MT_FRAME_NO_UNWIND_INFO));
 	}
 	munmap(code, 4096);
+}
+
+struct Stub {
+	std::vector<uint8_t> body;
+	size_t after_call; /* 0: not decodable, or not what follows a call */
+};
+
+/* Each saves what it must of rbp and calls *%rdi; ends differ. */
+const Stub stubs[] = {
+	{ { 0x48, 0x83, 0xec, 8, 0xff, 0xd7, 0x48, 0x83, 0xc4, 8, 0xc3 }, 6 },
+	{ { 0x48, 0x81, 0xec, 8, 1, 0, 0, 0xff, 0xd7, 0x48, 0x81, 0xc4, 8, 1, 0, 0, 0xc3 }, 9 },
+	/* push %rbp; push %rbx; push %r12; xor %ebp, %ebp; call; pop them */
+	{ { 0x55, 0x53, 0x41, 0x54, 0x31, 0xed, 0xff, 0xd7, 0x41, 0x5c, 0x5b, 0x5d, 0xc3 }, 8 },
+	/* push %rbp; mov %rsp, %rbp; sub $16, %rsp; call; vzeroupper; leave; ret */
+	{ { 0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xec, 16, 0xff, 0xd7, 0xc5, 0xf8, 0x77, 0xc9, 0xc3 },
+	  10 },
+};
+
+__attribute__((noinline)) Addresses through(Sink *sink, const void *code)
+{
+	reinterpret_cast<void (*)(void (*)())>(reinterpret_cast<uintptr_t>(code))(called_back);
+	sink->drain();
+	return Dictionary::all().addresses(last_node);
+}
+
+/* Code that is another one each time, at the same place: what was true of the last is forgotten. */
+TEST_F(NativeLimits, CodeThatOnlyTakesItsFrameDownIsWalkedThrough)
+{
+	auto *code = static_cast<uint8_t *>(mmap(nullptr, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+						 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	Addresses first, a;
+
+	if (code == MAP_FAILED)
+		GTEST_SKIP() << "no memory that is writable and executable here";
+	current = sink.get();
+	for (int i = 0; i < 12; i++) {
+		const Stub &stub = stubs[size_t(i) % (sizeof(stubs) / sizeof(stubs[0]))];
+		uint8_t *at = code + 64 - stub.after_call; /* one return address for all */
+
+		memcpy(at, stub.body.data(), stub.body.size());
+		a = through(sink.get(), at);
+		if (first.empty())
+			first = a;
+		ASSERT_GT(a.size(), 8u) << i;
+		EXPECT_EQ(a[0], uintptr_t(code) + 64);
+		EXPECT_EQ(a, first) << i << text(a);
+		EXPECT_GE(a.back(), 16u) << "a pseudo frame at the end";
+	}
+	munmap(code, 4096);
+}
+
+TEST(EpilogueRules, OnlyAfterACallAndOnlyToTheReturn)
+{
+	struct {
+		std::vector<uint8_t> code; /* from 7 bytes before the return address on */
+		int known;
+	} cases[] = {
+		{ { 0, 0, 0, 0, 0, 0xff, 0xd0, 0xc3 }, 1 },
+		{ { 0, 0, 0xe8, 1, 2, 3, 4, 0xc3 }, 1 },
+		{ { 0, 0, 0, 0, 0, 0, 0, 0xc3 }, 0 }, /* no call */
+		{ { 0, 0, 0, 0, 0, 0xff, 0xd0, 0x48, 0x83, 0xc4 }, 0 }, /* the page ends */
+		{ { 0, 0, 0, 0, 0, 0xff, 0xd0, 0x5c, 0xc3 }, 0 }, /* pop %rsp */
+		{ { 0, 0, 0, 0, 0, 0xff, 0xd0, 0x5d, 0xc9, 0xc3 }, 0 }, /* leave by a new %rbp */
+		{ { 0, 0, 0, 0, 0, 0xff, 0xd0, 0x48, 0x83, 0xc4, 0xf8, 0xc3 }, 0 }, /* downwards */
+		{ { 0, 0, 0, 0, 0, 0xff, 0xd0, 0x48, 0x83, 0xc4, 4, 0xc3 }, 0 }, /* not in words */
+		{ { 0, 0, 0, 0, 0, 0xff, 0xd0, 0x0f, 0x0b }, 0 }, /* ud2 */
+	};
+
+	for (const auto &c : cases) {
+		std::vector<uint8_t> code = c.code;
+
+		EXPECT_EQ(mt_epilogue_rule(code.data() + 7, 7, uint32_t(code.size()) - 7) !=
+				  MT_RULE_NOINFO,
+			  c.known != 0)
+			<< &c - cases;
+	}
+	std::vector<uint8_t> nops(200, 0x90);
+
+	nops[5] = 0xff;
+	nops[6] = 0xd0;
+	EXPECT_EQ(mt_epilogue_rule(nops.data() + 7, 7, 193), uint64_t(MT_RULE_NOINFO));
 }
 
 /* ---- plugins that come and go ---- */
