@@ -25,6 +25,7 @@ enum mt_guard {
 	MT_GUARD_DOMAIN =
 		3, /* an allocator above malloc runs (CPython's): what it takes from malloc
 			      * or maps is its backing store, and its blocks are counted */
+	MT_GUARD_PROBE = 4, /* as SELF; becomes SELF when a hook is reached (init.c) */
 };
 
 struct mt_tls {

@@ -52,6 +52,7 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 		MT_EMIT(t, alloc, .time = now, .addr = (uintptr_t)block, .size = size,
 			.native = s.native, .python = s.python, .kind = kind);
 	}
+	t->last_block = block;
 	mt_tick(t, now);
 	MT_SELF_END();
 }
@@ -59,6 +60,7 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 void mt_record_free(struct mt_thread *t, unsigned int kind, const void *block)
 {
 	MT_SELF_BEGIN();
+	t->last_block = NULL;
 	MT_EMIT(t, free, .time = mt_clock_now(), .addr = (uintptr_t)block, .kind = kind);
 	MT_SELF_END();
 }
