@@ -107,6 +107,30 @@ static int in_foreground(void)
 }
 
 /*
+ * Stops us by the same signal, so that the shell shows what it would show of the command alone. The
+ * kernel ignores SIGTSTP and its like in a group that no shell watches over: then by SIGSTOP.
+ */
+static void stop_by(int signo)
+{
+	struct sigaction usual = { .sa_handler = SIG_DFL }, before;
+	sigset_t one;
+
+	if (signo == SIGTSTP || signo == SIGTTIN || signo == SIGTTOU) {
+		sigemptyset(&one);
+		sigaddset(&one, signo);
+		sigaction(signo, &usual, &before);
+		raise(signo);
+		sigprocmask(SIG_UNBLOCK, &one, NULL); /* here we stop */
+		sigprocmask(SIG_BLOCK, &one, NULL);
+		sigaction(signo, &before, NULL);
+		sigpending(&one);
+		if (sigismember(&one, SIGCONT)) /* we did, and were continued */
+			return;
+	}
+	raise(SIGSTOP);
+}
+
+/*
  * The command has stopped. A stop by job control is ours as well. SIGSTOP may also be a tool that
  * holds the command alone and will continue it alone: then nobody would ever continue us.
  */
@@ -118,7 +142,7 @@ static void follow_stop(pid_t command, int signo)
 
 	if (signo == SIGSTOP && !in_foreground())
 		return;
-	raise(SIGSTOP);
+	stop_by(signo);
 	/* Continued, by the shell's fg or by a signal, which the command may have got itself. */
 	sigemptyset(&cont);
 	sigaddset(&cont, SIGCONT);

@@ -184,27 +184,6 @@ static void image_facts(struct mt_thread *t)
 		fact(t, ranks[i].fact, rank_value(i));
 }
 
-/*
- * An allocator that brings its own operator new (tcmalloc, mimalloc, jemalloc) serves C++ without
- * coming through malloc. The operators are not interposed: that would take them over in every
- * process, also from a libstdc++ that is loaded later and out of our sight. So it is said.
- */
-static void note_foreign_new(struct mt_thread *t)
-{
-	void *operator_new = dlsym(RTLD_DEFAULT, "_Znwm");
-	Dl_info of_new, of_malloc;
-	char text[512];
-
-	if (!operator_new || !dladdr(operator_new, &of_new) ||
-	    !dladdr((void *)(uintptr_t)mt_real.malloc, &of_malloc) ||
-	    !mt_same(of_new.dli_fname, of_malloc.dli_fname))
-		return;
-	mt_fmt(text, sizeof(text),
-	       "%s has its own operator new: what C++ code allocates by new is not in the trace",
-	       of_new.dli_fname);
-	mt_record_note(t, text);
-}
-
 /* The first records of this image: it is in the trace even if it never allocates. */
 static void introduce(void)
 {
@@ -218,7 +197,6 @@ static void introduce(void)
 		machine_facts(t);
 		say_unbuilt(t);
 	}
-	note_foreign_new(t);
 	if (mt_config.python == MT_PYTHON_OBJECTS && mt_pymem_install())
 		fact(t, "python_mode", "objects");
 	mt_sampler_init(t, (uint64_t)mt_config.interval);
@@ -253,6 +231,7 @@ static void first_call(void)
 		return;
 	mt_tls.guard = MT_GUARD_SELF;
 	next = start() < 0 ? MT_STATE_OFF : MT_STATE_RUNNING;
+	mt_cxx_decide(next == MT_STATE_RUNNING);
 	mt_tls.guard = MT_GUARD_NONE;
 	/* Release: who sees RUNNING sees the resolved functions and the trace. */
 	__atomic_store_n(&mt_state, next, __ATOMIC_RELEASE);
@@ -308,12 +287,56 @@ static void at_exit(int status, void *unused)
 	mt_forked_say_end();
 }
 
+/*
+ * An allocator ahead of us: in the executable, or preloaded before us. One that only counts and
+ * passes on comes through to us: so it is tried, once warm, on a small block.
+ */
+static void note_hidden_heap(struct mt_thread *t)
+{
+	void *(*first_malloc)(size_t);
+	void (*first_free)(void *);
+	Dl_info of_malloc, ours;
+	char text[512];
+	int seen = 0;
+
+	*(void **)&first_malloc = dlsym(RTLD_DEFAULT, "malloc");
+	*(void **)&first_free = dlsym(RTLD_DEFAULT, "free");
+	if (!first_malloc || !first_free || !dladdr((void *)(uintptr_t)first_malloc, &of_malloc) ||
+	    !dladdr((void *)(uintptr_t)mt_environ_install, &ours) ||
+	    of_malloc.dli_fbase == ours.dli_fbase)
+		return;
+	for (int tries = 0; tries < 3; tries++) {
+		void *p;
+
+		mt_tls.guard = tries ? MT_GUARD_PROBE : MT_GUARD_SELF;
+		p = first_malloc(64);
+		seen += tries && mt_tls.guard == MT_GUARD_SELF;
+		mt_tls.guard = MT_GUARD_SELF;
+		first_free(p);
+	}
+	if (seen)
+		return;
+	mt_fmt(text, sizeof(text),
+	       "%s brings an allocator that comes before this library: the heap is not in the "
+	       "trace",
+	       of_malloc.dli_fname);
+	mt_record_note(t, text);
+	mt_log(MT_LOG_WARN, "%s; put libmemtrace.so first in LD_PRELOAD", text);
+}
+
 __attribute__((constructor)) static void constructor(void)
 {
 	int saved = errno;
+	struct mt_thread *t;
 
 	first_call();
 	if (mt_state == MT_STATE_RUNNING) {
+		t = mt_enter();
+		mt_tls.guard = MT_GUARD_SELF;
+		if (t) {
+			note_hidden_heap(t);
+			mt_leave(t);
+		}
 		mt_tls.guard = MT_GUARD_SELF;
 		mt_environ_install();
 		mt_fork_init();

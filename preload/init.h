@@ -13,6 +13,10 @@ int mt_fork_init(void);
  * Called from the constructor: libc has set up `environ` by then. */
 void mt_environ_install(void);
 
+/* Decides, at the first call of any hook, whether C++ operators are recorded (hooks/cxx.c); if not,
+ * they are taken out of our symbol table. recording: the shim is not off. */
+void mt_cxx_decide(int recording);
+
 /* Wraps CPython's allocators for MEM and OBJ, if this program has them. 1: done. */
 int mt_pymem_install(void);
 

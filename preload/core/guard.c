@@ -45,6 +45,8 @@ struct mt_thread *mt_enter_slow(void)
 		 * a libc function that it uses itself. */
 		if (mt_tls.guard == MT_GUARD_REAL)
 			mt_count_lost();
+		else if (mt_tls.guard == MT_GUARD_PROBE)
+			mt_tls.guard = MT_GUARD_SELF;
 		return NULL;
 	}
 	if (__atomic_load_n(&mt_state, __ATOMIC_ACQUIRE) == MT_STATE_NEW && &mt_on_first_call)

@@ -25,6 +25,7 @@ enum mt_guard {
 	MT_GUARD_DOMAIN =
 		3, /* an allocator above malloc runs (CPython's): what it takes from malloc
 			      * or maps is its backing store, and its blocks are counted */
+	MT_GUARD_PROBE = 4, /* as SELF; becomes SELF when a hook is reached (init.c) */
 };
 
 struct mt_tls {
@@ -74,13 +75,16 @@ static inline void mt_leave(struct mt_thread *t)
 #define MT_SELF_END() mt_tls.guard = outer_guard_
 
 /* For mapping calls, which may come from inside the real allocator: as mt_enter, but a nested call
- * is let in. *backing says so; mt_leave_nested takes it back. */
+ * is let in. *backing says so; mt_leave_nested takes it back. The first call of all does not start
+ * the shim: an allocator ahead of us makes it, holds its lock, and starting may allocate. */
 static inline struct mt_thread *mt_enter_nested(int *backing)
 {
 	*backing = (mt_tls.guard == MT_GUARD_REAL || mt_tls.guard == MT_GUARD_DOMAIN) &&
 		   mt_tls.thread;
 	if (mt_unlikely(mt_tls.guard == MT_GUARD_SELF))
 		mt_count_lost(); /* a signal handler's: the shim itself maps by raw system calls */
+	if (mt_unlikely(mt_state == MT_STATE_NEW))
+		return NULL;
 	return *backing ? mt_tls.thread : mt_enter();
 }
 

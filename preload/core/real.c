@@ -36,5 +36,6 @@ int mt_real_resolve(void)
 		if (!symbol && entries[i].need == REQUIRED)
 			result = -ENOSYS;
 	}
+	dlerror(); /* of those that are missing: the program must not find it */
 	return result;
 }

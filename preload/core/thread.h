@@ -20,6 +20,7 @@ struct mt_thread {
 	uint8_t *at, *end;
 	struct mt_chunk *chunk; /* NULL: none claimed yet, or recording has stopped */
 	uint64_t lost; /* events dropped while there is no chunk to count them in */
+	const void *last_block; /* handed out by the last heap event; NULL: that was another one */
 
 	/* Busy while a hook of ours runs in this thread: read by fork's prepare step. */
 	volatile uint32_t busy;

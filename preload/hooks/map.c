@@ -4,6 +4,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -25,6 +26,12 @@ static long raw(long result)
 		return -1;
 	}
 	return result;
+}
+
+/* The same for what is no single system call. dlsym of a symbol that exists does not allocate. */
+static void *early(const char *name)
+{
+	return dlsym(RTLD_NEXT, name);
 }
 
 static void *map_common(struct mt_mapping map, const void *hint, struct mt_caller caller)
@@ -123,6 +130,8 @@ MT_EXPORT int brk(void *addr)
 	void *old = t ? mt_real.sbrk(0) : NULL;
 	int result;
 
+	if (mt_unlikely(!mt_real.brk))
+		*(void **)&mt_real.brk = early("brk");
 	if (!mt_real.brk) {
 		errno = ENOSYS;
 		return -1;
@@ -142,6 +151,8 @@ MT_EXPORT void *sbrk(intptr_t increment)
 	struct mt_thread *t = mt_enter_nested(&backing);
 	void *old;
 
+	if (mt_unlikely(!mt_real.sbrk))
+		*(void **)&mt_real.sbrk = early("sbrk");
 	if (!mt_real.sbrk) {
 		errno = ENOSYS;
 		return (void *)-1;

@@ -73,6 +73,7 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 		return;
 	MT_SELF_BEGIN();
 	new_block(t, kind, block, size, now, capture(t, caller));
+	t->last_block = block;
 	mt_tick(t, now);
 	MT_SELF_END();
 }
@@ -80,6 +81,7 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 void mt_record_free(struct mt_thread *t, unsigned int kind, const void *block)
 {
 	MT_SELF_BEGIN();
+	t->last_block = NULL;
 	gone_block(t, kind, block, 0);
 	MT_SELF_END();
 }

@@ -318,7 +318,7 @@ TEST(Run, JobControlOfAShell)
 	ASSERT_TRUE(terminal.Shows("held")) << terminal.shown;
 	terminal.Type("\x1a");
 	ASSERT_TRUE(terminal.Shows("Stopped")) << terminal.shown;
-	ASSERT_TRUE(terminal.Shows("status=14")) << terminal.shown; /* of the list's first command */
+	ASSERT_TRUE(terminal.Shows("status=148")) << terminal.shown; /* by SIGTSTP, as untraced */
 	terminal.shown.clear();
 	terminal.Type("fg; echo sta''tus=$?\n");
 	usleep(200000);

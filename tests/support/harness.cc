@@ -87,9 +87,10 @@ std::vector<std::string> Environment(const Command &command)
 		close(fd);
 	if (!command.dir.empty() && chdir(command.dir.c_str()))
 		_exit(126);
-	/* A shell starts background jobs with these ignored, and an ignored signal can't be trapped. */
-	signal(SIGINT, SIG_DFL);
-	signal(SIGQUIT, SIG_DFL);
+	/* A shell starts background jobs with these ignored, nohup with SIGHUP, Python with SIGPIPE;
+	 * an ignored signal can't be trapped. */
+	for (int s : { SIGHUP, SIGINT, SIGQUIT, SIGPIPE })
+		signal(s, SIG_DFL);
 	if (command.in_child)
 		command.in_child();
 	execvpe(argv[0], argv.data(), envp.data());
