@@ -71,11 +71,11 @@ def clear(cwd):
             os.remove(path)
 
 
-def can_arm():
-    """A shim that stays off for ever is cheap, and is not dormant."""
+def offers_dormant():
+    """A shim that is only off is cheap, and is not dormant: does the driver offer the mode?"""
     done = subprocess.run([f"{settings.B}/memtrace", "--help"], stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True)
-    return re.search(r"^ *(memtrace )?attach\b", done.stdout, re.MULTILINE) is not None
+    return re.search(r"^ *--mode .*\bdormant\b", done.stdout, re.MULTILINE) is not None
 
 
 def check_mode(name, trace, said):
@@ -85,8 +85,8 @@ def check_mode(name, trace, said):
     if name == "dormant":
         if os.path.exists(trace) and tracefile.Trace(trace).hot_bytes:
             raise measure.NotBuilt("not built: it recorded")
-        if not can_arm():
-            raise measure.NotBuilt("not built: nothing can arm it")
+        if not offers_dormant():
+            raise measure.NotBuilt("not built: memtrace run offers no such mode")
     elif not os.path.exists(trace):
         raise measure.Failed("no trace was written" + (": " + said if said else ""))
     else:
