@@ -23,14 +23,17 @@ class NotBuilt(Failed):
     """What was asked of the shim is not what it did."""
 
 
+class Late(Exception):
+    """A run's time is up."""
+
+
 class Run:
-    """What one run took: out, wall, cpu (with children waited for), rss (bytes), instructions."""
+    """What one run took: out, wall, cpu (with children waited for), instructions."""
 
     def __init__(self, out, wall, usage, instructions):
         self.out = out
         self.wall = wall
         self.cpu = usage.ru_utime + usage.ru_stime
-        self.rss = usage.ru_maxrss * 1024
         self.instructions = instructions
 
 
@@ -45,13 +48,31 @@ def clean_environment(more):
     return env
 
 
-def listen(child, deadline, at):
-    """Its standard output to the end. A line "@name" calls at(name, pid) and is answered."""
+def high_water(pid, so_far):
+    """VmHWM. Not wait4's ru_maxrss: that has the memory of whoever forked the program in it."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as f:
+            found = [int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM")]
+    except OSError:
+        found = []
+    return max(so_far, *found, 0)
+
+
+def listen(child, deadline, at, peak):
+    """Its standard output to the end. A line "@name" calls at(name, pid) and is answered.
+
+    peak: None, or a list of one number, which is kept at the program's peak memory.
+    """
     out, pending = [], b""
     while True:
-        ready, _, _ = select.select([child.stdout], [], [], max(0, deadline - time.monotonic()))
+        left = max(0, deadline - time.monotonic())
+        ready, _, _ = select.select([child.stdout], [], [], left if peak is None else min(left, 0.01))
+        if peak is not None:
+            peak[0] = high_water(child.pid, peak[0])
+        if not ready and left:
+            continue
         if not ready:
-            raise Failed("hung")
+            raise Late()
         piece = os.read(child.stdout.fileno(), 65536)
         if not piece:
             return b"".join(out).decode("utf-8", "replace")
@@ -73,7 +94,7 @@ def reap(child, deadline):
             child.returncode = os.waitstatus_to_exitcode(status)
             return usage
         time.sleep(0.002)
-    raise Failed("hung")
+    raise Late()
 
 
 def end(child):
@@ -87,7 +108,7 @@ def end(child):
     child.stdin.close()
 
 
-def run(command, env, cwd, limit=120, at=None, count=False):
+def run(command, env, cwd, limit=120, at=None, count=False, peak=None):
     """Runs command; raises Failed if it fails or is not over after limit seconds."""
     counted = os.path.join(cwd, "instructions")
     if count and counts_instructions():
@@ -98,10 +119,10 @@ def run(command, env, cwd, limit=120, at=None, count=False):
         child = subprocess.Popen(command, env=env, cwd=cwd, start_new_session=True, stderr=err,
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
-            out = listen(child, began + limit, at)
+            out = listen(child, began + limit, at, peak)
             usage = reap(child, began + limit)
-        except Failed as e:
-            raise Failed(f"{e}: not over after {limit:.0f} s, killed") from None
+        except Late:
+            raise Failed(f"not over after {limit:.0f} s, killed") from None
         finally:
             end(child)
         wall = time.monotonic() - began
@@ -162,7 +183,7 @@ class Series:
             spent = (time.monotonic() - began) / max(1e-9, seconds)
             number = len(self.rounds)
             each = spent / max(1, number)
-            if number and spent + each > (1 if number >= 3 else 2):
+            if number >= 3 and spent + each > 1 or number and spent > 2:
                 break
             with_few = not number or (number < settings.PEER_ROUNDS and spent < 0.5)
             self.rounds.append(self.one_round(cases, few, number, with_few))

@@ -27,8 +27,9 @@ def record(tool, cwd):
 
 def report(trace, cwd):
     """CPU seconds, wall seconds and peak memory of one report, and the events it found."""
-    done = measure.run([settings.REPORT, "--json", "--no-progress", trace], {}, cwd, 600)
-    return {"cpu": done.cpu, "wall": done.wall, "rss": done.rss,
+    peak = [0]
+    done = measure.run([settings.REPORT, "--json", "--no-progress", trace], {}, cwd, 600, peak=peak)
+    return {"cpu": done.cpu, "wall": done.wall, "rss": peak[0],
             "events": json.loads(done.out)["trace"]["events"]}
 
 

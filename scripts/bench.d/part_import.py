@@ -17,7 +17,7 @@ PEERS = ("heaptrack", "memray", "memray native")
 def load(tool, script, cwd):
     def one():
         done, trace, left = tools.run(tool, [settings.PYTHON, script], cwd)
-        return {"wall": done.wall, "cpu": done.cpu, "rss": done.rss, "left": left if trace or left else None}
+        return {"wall": done.wall, "cpu": done.cpu, "left": left if trace or left else None}
     return one
 
 

@@ -20,6 +20,7 @@ import measure
 import settings
 import tools
 import tracefile
+from part_analyzer import report
 from table import Row, figure
 
 TOOLS = {
@@ -29,6 +30,7 @@ TOOLS = {
 }
 PEERS = {"pinned": ("memray", "memray native", "heaptrack"), "ordinary": ()}
 FIRST_MIB, BYTES_PER_STACK = 16, 100
+REPORTS = 6 if settings.FULL else 3
 
 
 def anonymous(pid):
@@ -93,6 +95,7 @@ class Facts:
         self.events = main["allocations"] + main["frees"]
         self.tree_events = steady["trace"]["events"]
         self.stacks = self.count_stacks(trace, cwd)
+        self.reports = [report(trace, cwd) for _ in range(REPORTS)]
 
     @staticmethod
     def report(trace, cwd, options):
@@ -172,6 +175,15 @@ def size_rows(series, kind, facts):
     return rows
 
 
+def report_rows(kind, reports):
+    """The same trace read: many stacks and symbols, few events for each."""
+    what = f"{kind}, whole trace of {reports[0]['events'] / 1e6:.1f} M events"
+    return [figure("analyzer", f"{what}: events per CPU second", "all", "M/s",
+                   [r["events"] / r["cpu"] / 1e6 for r in reports], "analyzer.speed"),
+            figure("analyzer", f"{what}: peak memory", "all", "MiB",
+                   [r["rss"] / (1 << 20) for r in reports])]
+
+
 def memory_rows(series, kind, stacks):
     rows = []
     for tool in ("all", "folded", "sample"):
@@ -214,7 +226,7 @@ def measure_kind(kind, seconds):
         return rows + [Row("training", f"{kind}: figures per event", "", "", None, note=why)]
     if kind == "pinned":
         rows += pair_rows(series, kind, facts) + size_rows(series, kind, facts)
-        rows += memory_rows(series, kind, facts.stacks)
+        rows += memory_rows(series, kind, facts.stacks) + report_rows(kind, facts.reports)
     return rows
 
 

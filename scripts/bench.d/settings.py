@@ -35,7 +35,7 @@ STEPS = int(number("STEPS", 500 if FULL else 200))  # of an epoch of it
 EVENTS = int(number("EVENTS", 100_000_000))  # in the trace that the analyzer is timed on
 WRITE_GB = number("WRITE_GB", 5 if FULL else 1)  # written and fsynced beside the stall test
 THREADS = int(number("THREADS", 1_000_000 if FULL else 50_000))
-HANG_S = number("HANG_S", 25)  # after so long a peer counts as hung
+HANG_S = number("HANG_S", 30)  # after so long a run under a peer is ended
 DIR = os.environ.get("BENCH_DIR")  # where traces are written; default: the system's temporary folder
 
 
