@@ -126,7 +126,7 @@ $(B)/bench/%: tests/bench/%.c
 BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
 
 .PHONY: programs
-programs: $(PROGRAMS) $(PROGRAM_SOS) ## build the programs that tests record
+programs: $(PROGRAMS) $(PROGRAM_SOS) $(BENCHES) ## build the programs that tests record
 
 # ---- checks ------------------------------------------------------------------------------------
 
@@ -187,8 +187,9 @@ fuzz: ## a short run of every fuzzer (needs clang)
 	$(Q)B=$(B) FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz $(FUZZERS)
 
 .PHONY: bench
-bench: all $(BENCHES) ## cost per event, scaling and trace size, beside untraced and heaptrack
-	$(Q)B=$(B) scripts/bench
+bench: all $(BENCHES) ## costs beside untraced and other tools (10 minutes); BENCH="pairs python" for some
+	$(Q)scripts/install-deps bench build
+	$(Q)B=$(B) scripts/bench $(if $(WRITE),--write $(WRITE))
 
 # ---- the demo ----------------------------------------------------------------------------------
 
@@ -229,7 +230,7 @@ uninstall: ## remove what install put there
 
 .PHONY: clean
 clean: ## remove what was built (the virtual environment stays)
-	rm -rf $(B)/obj $(B)/programs $(B)/asan $(B)/tsan $(B)/lint $(B)/demo $(B)/libmemtrace.so \
+	rm -rf $(B)/obj $(B)/programs $(B)/bench $(B)/asan $(B)/tsan $(B)/lint $(B)/demo $(B)/libmemtrace.so \
 		$(B)/memtrace $(B)/memtrace-report $(B)/unit-tests $(B)/integration-tests $(B)/*.json
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
