@@ -39,6 +39,7 @@ struct replay {
 	struct site_slot last;
 	uint64_t now; /* time of the last record */
 	uint64_t peak_time; /* units */
+	uint64_t shutdown; /* of its Python, units; 0: not seen */
 	VEC(struct remap) remaps;
 	bool missed; /* what map_removed() is told of was not given back by anybody */
 };
