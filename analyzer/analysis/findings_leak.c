@@ -2,7 +2,8 @@
  * Memory that one place allocated over and over, still did so near the process's end, and that was
  * never freed. This is a count, not a statistical verdict, and says so. What a process allocates
  * once, at its start or later, is not named: it is born in a short time, or had long come to an
- * end.
+ * end. CPython frees all it can when it ends: where its objects are recorded, what was alive when
+ * that began counts as never freed, and that moment as the end.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -31,6 +32,7 @@
 
 struct candidate {
 	const struct site_use *use;
+	uint64_t blocks, bytes; /* of it that were never freed */
 	char *place; /* groups uses of one place in all processes */
 	size_t group;
 };
@@ -38,9 +40,32 @@ struct candidate {
 struct group {
 	uint64_t bytes, blocks, allocations, frees, quarter_blocks[4];
 	uint64_t largest; /* bytes of the largest use */
+	bool wound_up; /* alive when Python began to shut down, in some process */
 	const struct site_use *use; /* that one */
 	size_t first; /* candidate */
 };
+
+/* Winding up is no part of the life that growth is judged by. */
+static int64_t end_of(const struct process *p)
+{
+	return p->shutdown ? p->shutdown : p->end;
+}
+
+static uint64_t blocks_of(const struct process *p, const struct site_use *u)
+{
+	return p->kept_known ? u->kept_count : u->live_count;
+}
+
+static uint64_t bytes_of(const struct process *p, const struct site_use *u)
+{
+	return p->kept_known ? u->kept_bytes : u->live_bytes;
+}
+
+/* What was held at the shutdown is not known; the most that was ever held is no less. */
+static uint64_t held_at_end(const struct process *p)
+{
+	return p->kept_known ? p->peak_live_bytes : p->live_bytes + p->inherited_live_bytes;
+}
 
 static double overlap(double low, double high, double from, double to)
 {
@@ -52,7 +77,7 @@ static double overlap(double low, double high, double from, double to)
 /* Were the blocks born evenly enough between the first and the last? */
 static bool is_spread(const struct process *p, const struct site_use *u)
 {
-	double life = (double)(p->end - p->start);
+	double life = (double)(end_of(p) - p->start);
 	double first = (double)(u->first_live_birth - p->start);
 	double last = (double)(u->last_live_birth - p->start);
 
@@ -60,8 +85,8 @@ static bool is_spread(const struct process *p, const struct site_use *u)
 		double share = overlap(life * i / 4, life * (i + 1) / 4, first, last) /
 			       (last - first);
 
-		if (share >= MIN_REACH &&
-		    (double)u->live_quarter_count[i] < MIN_DENSITY * share * (double)u->live_count)
+		if (share >= MIN_REACH && (double)u->live_quarter_count[i] <
+						  MIN_DENSITY * share * (double)blocks_of(p, u))
 			return false;
 	}
 	return true;
@@ -69,36 +94,41 @@ static bool is_spread(const struct process *p, const struct site_use *u)
 
 static bool is_still_growing(const struct process *p, const struct site_use *u)
 {
-	double life = (double)(p->end - p->start);
+	double life = (double)(end_of(p) - p->start);
 	double span = (double)(u->last_live_birth - u->first_live_birth);
 
 	return span >= MIN_SPAN_NS && span >= MIN_SPAN * life &&
-	       (double)(p->end - u->last_live_birth) <= LAST_PART * life && is_spread(p, u);
+	       (double)(end_of(p) - u->last_live_birth) <= LAST_PART * life && is_spread(p, u);
 }
 
 static bool is_suspect(const struct model *m, const bool *importing, const struct site_use *u)
 {
 	const struct process *p = &m->processes[u->process];
 	const struct site *s = &m->sites[u->site];
+	uint64_t blocks = blocks_of(p, u), bytes = bytes_of(p, u);
 
 	/* Only of a process that was seen to its own end is it known that nobody frees it later. */
 	if (p->end_kind != END_EXIT || m->window_to != INT64_MAX || s->backing ||
 	    importing[s->python])
 		return false;
-	return u->live_count >= MIN_BLOCKS &&
-	       (double)u->live_count >= MIN_KEPT * (double)u->allocations &&
-	       (u->live_bytes >= MIN_BYTES ||
-		(double)u->live_bytes >=
-			MIN_SHARE * (double)(p->live_bytes + p->inherited_live_bytes)) &&
+	return blocks >= MIN_BLOCKS && (double)blocks >= MIN_KEPT * (double)u->allocations &&
+	       (bytes >= MIN_BYTES || (double)bytes >= MIN_SHARE * (double)held_at_end(p)) &&
 	       is_still_growing(p, u);
+}
+
+static struct candidate candidate_of(const struct model *m, const struct site_use *u)
+{
+	const struct process *p = &m->processes[u->process];
+
+	return (struct candidate){ .use = u, .blocks = blocks_of(p, u), .bytes = bytes_of(p, u) };
 }
 
 static int by_bytes(const void *a, const void *b)
 {
 	const struct candidate *x = a, *y = b;
 
-	if (x->use->live_bytes != y->use->live_bytes)
-		return x->use->live_bytes > y->use->live_bytes ? -1 : 1;
+	if (x->bytes != y->bytes)
+		return x->bytes > y->bytes ? -1 : 1;
 	return x->use < y->use ? -1 : x->use > y->use;
 }
 
@@ -114,16 +144,22 @@ static void name_place(struct findings *all, struct candidate *c)
 	c->place = strbuf_detach(&sb);
 }
 
-static void group_add(struct group *g, const struct site_use *u)
+static void group_add(struct group *g, const struct candidate *c, bool wound_up)
 {
-	g->bytes += u->live_bytes;
-	g->blocks += u->live_count;
+	const struct site_use *u = c->use;
+
+	g->bytes += c->bytes;
+	g->blocks += c->blocks;
 	g->allocations += u->allocations;
-	g->frees += u->frees;
+	if (!wound_up)
+		g->frees += u->frees;
+	else if (u->allocations > c->blocks) /* those before it */
+		g->frees += u->allocations - c->blocks;
+	g->wound_up |= wound_up;
 	for (size_t i = 0; i < 4; i++)
 		g->quarter_blocks[i] += u->live_quarter_count[i];
-	if (u->live_bytes > g->largest) {
-		g->largest = u->live_bytes;
+	if (c->bytes > g->largest) {
+		g->largest = c->bytes;
 		g->use = u;
 	}
 }
@@ -158,6 +194,11 @@ static void put_texts(struct finding *f, const struct model *m, const struct gro
 		    "statistical verdict: a cache or list that is meant to be kept until "
 		    "the end looks the same.",
 		    process_seconds(m, p, p->start), process_seconds(m, p, p->end));
+	if (g->wound_up)
+		strbuf_addf(&f->detail,
+			    " They were alive when Python began to shut down, at %.1f s; what it "
+			    "frees from then on is not counted as freed.",
+			    process_seconds(m, p, p->shutdown ? p->shutdown : p->end));
 	strbuf_addstr(&f->advice,
 		      "Look for who should give these blocks back: a missing free, or a "
 		      "container that is only ever added to. Run twice as long: if the "
@@ -184,7 +225,9 @@ static void put_group(struct findings *all, const struct group *g, const struct 
 	finding_int(f, "born_in_second_quarter", g->quarter_blocks[1]);
 	finding_int(f, "born_in_third_quarter", g->quarter_blocks[2]);
 	finding_int(f, "born_in_fourth_quarter", g->quarter_blocks[3]);
-	finding_text(f, "method", "count of blocks alive at exit");
+	finding_text(f, "method",
+		     g->wound_up ? "count of blocks alive when Python began to shut down"
+				 : "count of blocks alive at exit");
 }
 
 static int by_group_bytes(const void *a, const void *b)
@@ -220,7 +263,7 @@ void find_never_freed(struct findings *all)
 
 	for (size_t i = 0; i < m->use_count; i++)
 		if (is_suspect(m, importing, &m->uses[i]))
-			vec_push(&list)->use = &m->uses[i];
+			*vec_push(&list) = candidate_of(m, &m->uses[i]);
 	if (list.count)
 		qsort(list.items, list.count, sizeof(*list.items), by_bytes);
 	if (list.count > CANDIDATES)
@@ -237,7 +280,7 @@ void find_never_freed(struct findings *all)
 			vec_push(&groups)->first = i;
 		}
 		c->group = *slot;
-		group_add(&groups.items[c->group], c->use);
+		group_add(&groups.items[c->group], c, m->processes[c->use->process].kept_known);
 	}
 	put_largest(all, groups.items, groups.count, list.items, list.count);
 	for (size_t i = 0; i < list.count; i++)

@@ -185,10 +185,15 @@ static void put_growth(struct findings *all, const struct process *p, const stru
 	strbuf_addf(&f->detail, " at %.1f s to ", process_seconds(m, p, a->first_peak));
 	size_add(&f->detail, a->peak[3]);
 	strbuf_addf(&f->detail, " at %.1f s.", process_seconds(m, p, a->last_peak));
-	collect_lines(all, p, a, arena, &lines);
+	if (!p->kinds[MT_KIND_PYTHON].allocations) /* else the objects' own lines are known */
+		collect_lines(all, p, a, arena, &lines);
 	put_lines(f, &lines);
-	strbuf_addstr(&f->advice, "The objects themselves are not in this trace: record once more "
-				  "with MEMTRACE_PYTHON=objects to see which lines keep them.");
+	strbuf_addstr(&f->advice, p->kinds[MT_KIND_PYTHON].allocations
+					  ? "The objects are in this trace: the sites of the kind "
+					    "python tell which lines keep them."
+					  : "The objects themselves are not in this trace: record "
+					    "once more with MEMTRACE_PYTHON=objects to see which "
+					    "lines keep them.");
 	for (size_t i = 0; i < PARTS; i++)
 		finding_int(f, keys[i], a->peak[i]);
 	for (size_t i = 0; i < lines.count; i++)

@@ -148,6 +148,10 @@ static uint32_t add_use(struct sites *all, const struct proc *p, const struct lo
 		u->last_live_birth = born->last;
 		memcpy(u->live_quarter_count, born->count, sizeof(u->live_quarter_count));
 		memcpy(u->live_quarter_bytes, born->bytes, sizeof(u->live_quarter_bytes));
+		for (int q = 0; q < 4; q++) {
+			u->kept_count += born->count[q];
+			u->kept_bytes += born->bytes[q];
+		}
 	}
 	return u->site;
 }
@@ -172,16 +176,18 @@ static void group_uses(struct sites *all)
 
 static void merge_births(struct site_use *to, const struct site_use *u)
 {
-	if (!u->live_count)
+	if (!u->kept_count)
 		return;
-	if (!to->live_count || u->first_live_birth < to->first_live_birth)
+	if (!to->kept_count || u->first_live_birth < to->first_live_birth)
 		to->first_live_birth = u->first_live_birth;
-	if (!to->live_count || u->last_live_birth > to->last_live_birth)
+	if (!to->kept_count || u->last_live_birth > to->last_live_birth)
 		to->last_live_birth = u->last_live_birth;
 	for (int q = 0; q < 4; q++) {
 		to->live_quarter_count[q] += u->live_quarter_count[q];
 		to->live_quarter_bytes[q] += u->live_quarter_bytes[q];
 	}
+	to->kept_count += u->kept_count;
+	to->kept_bytes += u->kept_bytes;
 }
 
 /* Ids that a process gave to one stack twice (two threads met it at once). */

@@ -51,8 +51,11 @@ struct site_use {
 	uint32_t site, process;
 	uint64_t allocations, frees, bytes_allocated, live_bytes, live_count, peak_bytes;
 	uint64_t short_lived_count;
-	/* Of the blocks live at its end, by birth: the first and last, and how many in each quarter
-	 * of the process's life. Only meaningful where live_count is not 0. */
+	/* Where the process has kept_known: its blocks alive at its shutdown, not at its end. */
+	uint64_t kept_bytes, kept_count;
+	/* Of the blocks live at its end, or those kept, by birth: the first and last, and how many
+	 * in each quarter of the process's life up to its shutdown. Only meaningful where there
+	 * are such blocks. */
 	int64_t first_live_birth, last_live_birth;
 	uint64_t live_quarter_count[4], live_quarter_bytes[4];
 };
@@ -153,6 +156,8 @@ struct process {
 		const char *start_method;
 	} worker;
 	int64_t start, end; /* end: last event seen */
+	int64_t shutdown; /* its Python began to end; 0: not seen */
+	bool kept_known; /* and its objects are recorded: site_use.kept_* tell of that moment */
 	enum end_kind end_kind;
 	int32_t end_code; /* exit status or signal */
 	struct kind_totals kinds[MT_KINDS]; /* without backing mappings in live_* */

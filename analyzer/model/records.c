@@ -204,10 +204,12 @@ static void add_mark(struct context *c)
 	const struct mt_ev_mark *e = &c->r->u.mark;
 	struct mark *m;
 
-	if (e->kind > MT_MARK_RESUME) {
+	if (e->kind > MT_MARK_SHUTDOWN) {
 		c->p->bad_values++;
 		return;
 	}
+	if (e->kind == MT_MARK_SHUTDOWN) /* not the program's own; replay.c looks at it */
+		return;
 	m = vec_push(&c->b->marks);
 	m->time = c->time;
 	m->process = c->p->id;

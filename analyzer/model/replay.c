@@ -311,6 +311,24 @@ static void replay_memory(struct replay *r, const struct mt_record *rec, enum re
 	}
 }
 
+static void note_leftovers(struct replay *r);
+
+/*
+ * Python began to shut down: what the program kept is what is alive now, for soon nothing will be.
+ * Only where its objects are recorded: otherwise the blocks that are seen stand for containers
+ * whose content isn't, and the place that made them is no answer. The moment counts in any case.
+ */
+static void note_shutdown(struct replay *r)
+{
+	if (r->shutdown || r->now > r->to)
+		return;
+	r->shutdown = r->now;
+	r->out->shutdown = timebase_ns(&r->b->clocks.items[r->p->trace], r->now);
+	r->out->kept_known = r->out->kinds[MT_KIND_PYTHON].allocations != 0;
+	if (r->out->kept_known)
+		note_leftovers(r);
+}
+
 static const bool is_memory[256] = {
 	[MT_EV_ALLOC] = true, [MT_EV_FREE] = true,  [MT_EV_REALLOC] = true, [MT_EV_SURVIVOR] = true,
 	[MT_EV_MAP] = true,   [MT_EV_UNMAP] = true, [MT_EV_REMAP] = true,   [MT_EV_BREAK] = true,
@@ -338,6 +356,8 @@ void replay_record(struct replay *r, const struct mt_record *record, enum replay
 		folds_add(r, &record->u.fold, stream);
 	else if (record->id == MT_EV_YOUNG)
 		folds_young(r, &record->u.young, stream);
+	if (record->id == MT_EV_MARK && record->u.mark.kind == MT_MARK_SHUTDOWN)
+		note_shutdown(r);
 	if (!is_memory[record->id & 0xff]) {
 		record_add(r->b, r->p, record, stream, r->now,
 			   r->out->live_bytes + r->out->inherited_live_bytes);
@@ -399,7 +419,8 @@ static void note_leftovers(struct replay *r)
 	size_t count;
 	const struct map_range *range = maps_all(&r->maps, &count);
 
-	left.length = r->now > left.start ? r->now - left.start : 0;
+	left.length = r->shutdown ? r->shutdown : r->now;
+	left.length = left.length > left.start ? left.length - left.start : 0;
 	live_each_own(&r->live, leftover_block, &left);
 	for (; count--; range++)
 		if (range->owner == r->p->id)
@@ -413,7 +434,8 @@ void replay_free(struct replay *r)
 
 	if (!r->counting && r->now >= r->from)
 		window_open(r);
-	note_leftovers(r);
+	if (!r->out->kept_known)
+		note_leftovers(r);
 	r->out->end = timebase_ns(tb, r->now);
 	folds_peak(r);
 	r->out->peak_live_time = timebase_ns(tb, r->peak_time);

@@ -45,6 +45,7 @@ struct replay {
 	struct site_slot last;
 	uint64_t now; /* time of the last record */
 	uint64_t peak_time; /* units */
+	uint64_t shutdown; /* of its Python, units; 0: not seen */
 	VEC(struct remap) remaps;
 	VEC(struct fold_count) folds; /* as last said by the trace */
 	struct index fold_set;

@@ -215,6 +215,7 @@ enum mt_mark_kind {
 	MT_MARK_STEP = 2,
 	MT_MARK_PAUSE = 3,
 	MT_MARK_RESUME = 4,
+	MT_MARK_SHUTDOWN = 5, /* the Python interpreter began to shut down */
 };
 
 /* mt_ev_object.op: what happened to a named or anonymous shared-memory object. */

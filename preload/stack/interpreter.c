@@ -44,6 +44,7 @@ static uint32_t modules_checked; /* atomic; mt_modules_running when last looked 
 static uintptr_t (*thread_state)(void); /* PyGILState_GetThisThreadState */
 static uintptr_t (*attached_state)(void); /* the one that runs now; NULL before 3.12 */
 static int (*is_finalizing)(void);
+static uint32_t finalizing_pid; /* atomic; the process that was marked as shutting down */
 static uintptr_t arena_alloc;
 
 /* ---- finding the interpreter ----------------------------------------------------------------- */
@@ -231,6 +232,19 @@ static int interpreter_check(struct mt_thread *t, uintptr_t state)
 
 /* ---- entry ----------------------------------------------------------------------------------- */
 
+/*
+ * CPython frees what it can when it ends: what was alive just before is what the program kept. Its
+ * own functions can't be wrapped in an interpreter that is linked statically, so the first event
+ * that finds it ending writes the mark, once in a process.
+ */
+static __attribute__((cold, noinline)) void shutdown_mark(struct mt_thread *t)
+{
+	uint32_t pid = (uint32_t)mt_sys_getpid();
+
+	if (__atomic_exchange_n(&finalizing_pid, pid, __ATOMIC_RELAXED) != pid)
+		MT_EMIT(t, mark, .time = mt_clock_now(), .kind = MT_MARK_SHUTDOWN);
+}
+
 static uintptr_t frame_innermost(struct mt_thread *t)
 {
 	const struct mt_python_layout *l = &mt_python_layout;
@@ -242,8 +256,11 @@ static uintptr_t frame_innermost(struct mt_thread *t)
 	if (!state)
 		return 0;
 	/* At the end the main thread frees the states of all others while these still run. */
-	if (__builtin_expect(is_finalizing(), 0) && mt_sys_gettid() != mt_sys_getpid())
-		return 0;
+	if (__builtin_expect(is_finalizing(), 0)) {
+		shutdown_mark(t);
+		if (mt_sys_gettid() != mt_sys_getpid())
+			return 0;
+	}
 	if (__builtin_expect(__atomic_load_n(&life, __ATOMIC_ACQUIRE) != LIFE_READY, 0) &&
 	    interpreter_check(t, state) < 0)
 		return 0;

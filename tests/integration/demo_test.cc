@@ -152,6 +152,48 @@ TEST_F(Demo, TheListIsNotBlamedOnAWrongLine)
 	}
 }
 
+/*
+ * With all objects recorded the list is named, although the interpreter frees it as it ends: by
+ * its line and nothing else, with the bytes that the program itself counts.
+ */
+TEST_F(Demo, TheListIsNamedInObjectsMode)
+{
+	TempDir objects;
+	Command command;
+	Json list;
+	std::smatch said;
+
+	command.argv = { Python(), SourcePath("tests/programs/train_demo.py"),
+			 ProgramPath("leaky_native.so") };
+	command.dir = objects.path;
+	command.env = { { "MEMTRACE_QUIET", "1" }, { "MEMTRACE_PYTHON", "objects" },
+			{ "DEMO_COUNT", "1" }, { "DEMO_IMAGES", "320" },
+			{ "DEMO_EPOCHS", "5" } }; /* the list grows for a good part of the run */
+	command.timeout_s = 300;
+	Result result = Execute(command);
+
+	ASSERT_TRUE(result.Exited(0)) << Describe(result);
+	ASSERT_TRUE(std::regex_search(result.out, said, std::regex("history: (\\d+) bytes")));
+	double truth = atof(said[1].str().c_str());
+	Json findings = Report(objects.File("trace.bin"))["findings"];
+
+	for (size_t i = 0; i < findings.size(); i++) {
+		std::string title = findings[i]["title"].Text();
+
+		if (findings[i]["kind"].Text() != "leak")
+			continue;
+		if (title.find(Place("# GROWS")) != std::string::npos) {
+			EXPECT_TRUE(list.IsNull()) << "named twice: " << findings.Print();
+			list = findings[i];
+		} else {
+			EXPECT_NE(title.find(Place("# LEAK")), std::string::npos) << title;
+		}
+	}
+	ASSERT_FALSE(list.IsNull()) << findings.Print();
+	EXPECT_NEAR(list["bytes"].Number(), truth, truth * 0.2) << list.Print();
+	ASSERT_EQ(list["procs"].size(), 1u);
+}
+
 TEST_F(Demo, BothWorkersOfEachEpochAreNamed)
 {
 	Json processes = Report(Trace())["processes"];

@@ -1,0 +1,198 @@
+/*
+ * Python stacks where they are hard to come by: at each point the stack in the trace is the one
+ * that traceback.extract_stack() gives there, in file, function and line: in threads and forked
+ * workers, with the GIL and without, in calls from C, in text that is executed and thrown away,
+ * 200 calls deep. On every interpreter that is here; python_test.cc has the ordinary places.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <sstream>
+
+#include "support/harness.h"
+
+namespace memtrace_test
+{
+namespace
+{
+
+namespace fs = std::filesystem;
+
+/* "3.12": pyenv's interpreter of that version; "venv", "system"; "" when it is not here. */
+std::string InterpreterOf(const std::string &name)
+{
+	const char *home = getenv("HOME");
+	std::string path = name == "system" ? "/usr/bin/python3"
+					    : SourcePath("build/venv/bin/python");
+	std::error_code none;
+
+	if (name == "system" || name == "venv")
+		return Exists(path) ? path : "";
+	for (const auto &entry :
+	     fs::directory_iterator(std::string(home ? home : "") + "/.pyenv/versions", none))
+		if (entry.path().filename().string().rfind(name + ".", 0) == 0)
+			return entry.path().string() + "/bin/python" + name.substr(0, 1);
+	return "";
+}
+
+class PythonPoints : public testing::TestWithParam<const char *>
+{
+      protected:
+	void SetUp() override
+	{
+		python = InterpreterOf(GetParam());
+		if (python.empty())
+			GTEST_SKIP() << "no CPython " << GetParam() << " here";
+	}
+	Command Script(const std::vector<std::string> &arguments) const
+	{
+		Command command;
+
+		command.argv = { python };
+		command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
+		command.dir = dir.path;
+		command.env["PYTHONDONTWRITEBYTECODE"] = "1";
+		return command;
+	}
+
+	TempDir dir;
+	std::string python;
+};
+
+std::string Frame(const std::string &file, const std::string &function, long line)
+{
+	return "  " + file + ":" + std::to_string(line) + " " + function + "\n";
+}
+
+std::string Said(const Json &stack)
+{
+	std::string text;
+
+	for (size_t i = 0; i < stack.size(); i++)
+		text += Frame(stack[i][(size_t)0].Text(), stack[i][(size_t)1].Text(),
+			      stack[i][(size_t)2].Long());
+	return text;
+}
+
+std::string Recorded(const Json &site)
+{
+	std::string text;
+
+	for (size_t i = 0; i < site["stack"].size(); i++) {
+		Json f = site["stack"][i];
+
+		if (f["language"].Text() == "python")
+			text += Frame(f["file"].Text(), f["function"].Text(), f["line"].Long());
+	}
+	return text;
+}
+
+/* Blocks by the stack that made them: no two points have one size, so sums tell them apart. */
+struct Blocks {
+	long count = 0, bytes = 0;
+};
+
+std::map<std::string, Blocks> ByStack(const Json &sites)
+{
+	std::map<std::string, Blocks> found;
+
+	for (size_t i = 0; i < sites.size(); i++) {
+		long count = sites[i]["allocations"].Long();
+		long bytes = sites[i]["bytes_allocated"].Long();
+
+		/* The script's blocks are of 3,000,000 bytes and more; nothing else is. */
+		if (sites[i]["kind"].Text() != "heap" || bytes < 3000000 * count)
+			continue;
+		Blocks &sum = found[Recorded(sites[i])];
+
+		sum.count += count;
+		sum.bytes += bytes;
+	}
+	return found;
+}
+
+class PythonPointsRead : public PythonPoints
+{
+};
+
+TEST_P(PythonPointsRead, StacksAreThoseOfTraceback)
+{
+	Command command =
+		Script({ SourcePath("tests/programs/python_points.py"), dir.File("said") });
+
+	command.env["MEMTRACE_DEPTH"] = "1024"; /* 200 calls are not to be cut */
+	Result result = Execute(command);
+
+	ASSERT_TRUE(result.Exited(0)) << Describe(result);
+	auto recorded = ByStack(Report(dir.File("trace.bin"), { "--top", "1000000" })["sites"]);
+	std::map<std::string, Blocks> expected;
+	std::istringstream lines(ReadAll(dir.File("said")));
+	int points = 0, wrong = 0;
+
+	for (std::string line; std::getline(lines, line); points++) {
+		Json said = Json::Parse(line);
+
+		ASSERT_GT(said["stack"].size(), 0u) << line;
+		Blocks &sum = expected[Said(said["stack"])];
+
+		sum.count++;
+		sum.bytes += said["size"].Long();
+	}
+	for (const auto &[stack, want] : expected) {
+		Blocks got = recorded[stack];
+
+		if (got.count == want.count && got.bytes == want.bytes)
+			recorded.erase(stack);
+		else if (wrong++ < 3)
+			ADD_FAILURE() << got.count << " blocks, " << got.bytes << " bytes and not "
+				      << want.count << ", " << want.bytes << " at\n"
+				      << stack;
+	}
+	EXPECT_EQ(wrong, 0);
+	for (const auto &[stack, got] : recorded)
+		EXPECT_TRUE(expected.count(stack)) << got.count << " blocks at no such point:\n"
+						   << stack;
+	EXPECT_EQ(points, 197);
+}
+
+class PythonPointsUnread : public PythonPoints
+{
+};
+
+/* Versions whose frames are not known: no frame at all, one sentence that says so, no harm. */
+TEST_P(PythonPointsUnread, AreLeftAloneAndNamed)
+{
+	Command command =
+		Script({ "-c", "kept = [bytearray(100000) for i in range(20)]\nprint(1)" });
+	Result result = Execute(command);
+
+	ASSERT_TRUE(result.Exited(0)) << Describe(result);
+	EXPECT_EQ(result.out, "1\n");
+	Json report = Report(dir.File("trace.bin"), { "--top", "1000000" });
+	std::string notes = report["trace"]["notes"].Print() + report["notes"].Print();
+
+	for (size_t i = 0; i < report["sites"].size(); i++)
+		ASSERT_EQ(Recorded(report["sites"][i]), "");
+	EXPECT_NE(notes.find("Python frames are not recorded"), std::string::npos) << notes;
+	EXPECT_NE(notes.find(GetParam()), std::string::npos) << notes;
+}
+
+std::string NameOf(const testing::TestParamInfo<const char *> &row)
+{
+	std::string name = row.param;
+
+	for (char &c : name)
+		c = c == '.' ? 'v' : c;
+	return "Cpython" + name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, PythonPointsRead,
+			 testing::Values("3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13",
+					 "venv", "system"),
+			 NameOf);
+INSTANTIATE_TEST_SUITE_P(Of, PythonPointsUnread, testing::Values("2.7", "3.6"), NameOf);
+
+} // namespace
+} // namespace memtrace_test
