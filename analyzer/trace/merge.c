@@ -131,6 +131,11 @@ static uint64_t took(const struct mt_record *r)
 	return r->id == MT_EV_REALLOC ? r->u.realloc.took : r->u.remap.took;
 }
 
+static bool is_passed_over(const struct ahead *a, const struct mt_record *r)
+{
+	return ahead_has(r) || (r->id == MT_EV_FOLD && ahead_is_too_young(a, &r->u.fold));
+}
+
 /* The next event of the cursor alone. */
 static void cursor_advance(struct head *h)
 {
@@ -146,7 +151,7 @@ static void cursor_advance(struct head *h)
 				h->done = true;
 				return;
 			}
-		} while (h->ahead && ahead_has(&h->cursor.record));
+		} while (h->ahead && is_passed_over(h->ahead, &h->cursor.record));
 		h->read = true;
 		h->part = takes_two_parts(&h->cursor.record) ? PART_FREE : PART_WHOLE;
 		time = h->cursor.time;
