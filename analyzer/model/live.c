@@ -16,7 +16,7 @@
 
 #define COVERS 0x80000000u /* in owner */
 #define GONE 0x7fffffffu /* owner without COVERS */
-#define FIRST_SLOTS 256
+#define FIRST_SLOTS 128
 
 struct live_layer {
 	uint32_t refs;
