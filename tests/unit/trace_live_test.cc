@@ -231,8 +231,6 @@ void FoldForEver(mt_nursery *n, mt_cell *cells, uint64_t cell_at, std::atomic<bo
 		*c = n->fold;
 		__atomic_store_n(&entry->addr, 0ull, __ATOMIC_RELEASE);
 		__atomic_store_n(&n->fold_entry, 0u, __ATOMIC_RELEASE);
-		if (i % 64 == 0)
-			usleep(1);
 	}
 }
 
@@ -260,7 +258,7 @@ TEST(ReaderLive, CountsAreNeverTornWhileTheyChange)
 
 	std::thread writer(FoldForEver, n, reinterpret_cast<mt_cell *>(file + cell_at), cell_at,
 			   &stop);
-	for (int i = 0; i < 3000; i++) {
+	for (int i = 0; i < 20000; i++) {
 		const char *paths[] = { path };
 		pipeline_report report;
 		model *m = pipeline_run(paths, 1, nullptr, &report);
@@ -277,7 +275,7 @@ TEST(ReaderLive, CountsAreNeverTornWhileTheyChange)
 	}
 	stop = true;
 	writer.join();
-	EXPECT_GT(seen, 10u) << "it does change meanwhile";
+	EXPECT_GT(seen, 100u) << "it does change meanwhile";
 	munmap(file, size);
 	close(fd);
 	unlink(path);
