@@ -19,6 +19,7 @@ struct analysis_input {
 	const struct model *m;
 	struct symbolizer *symbols;
 	size_t top; /* sites that are listed; ALL_SITES */
+	bool streamed; /* the renderer takes sites one by one (r_array_made) */
 	const char *sysroot; /* where the programs of the run lie; NULL: here */
 	bool *listed; /* by site: it is listed. Findings add those they name, sites.c the largest */
 	struct rvalue *notes; /* of the trace section, once it is there */
@@ -36,6 +37,7 @@ extern const struct analysis analyses[]; /* ends with a NULL name */
 
 struct analysis_options {
 	size_t top;
+	bool streamed; /* long lists are made when they are printed: keep model and symbols */
 	const char *sysroot; /* NULL: none */
 	const char *const *sections; /* NULL-terminated; NULL: all */
 };

@@ -37,7 +37,11 @@ void analysis_run(const struct analysis_options *opt, const struct model *m,
 		  struct symbolizer *symbols, struct result *doc)
 {
 	struct analysis_input in = {
-		.m = m, .symbols = symbols, .top = opt->top, .sysroot = opt->sysroot
+		.m = m,
+		.symbols = symbols,
+		.top = opt->top,
+		.streamed = opt->streamed,
+		.sysroot = opt->sysroot,
 	};
 	const char *text;
 

@@ -201,19 +201,63 @@ static void put_backing(struct result *doc, const struct model *m)
 	put_count(doc, o, "live_bytes", bytes);
 }
 
+/* What is needed to make the sites of a list one by one, when they are printed. */
+struct site_list {
+	struct analysis_input in;
+	size_t count;
+	uint32_t sites[];
+};
+
+static void make_site(void *arg, size_t index, struct result *doc, struct rvalue *list)
+{
+	struct site_list *all = arg;
+
+	put_site(&all->in, doc, list, &all->in.m->sites[all->sites[index]]);
+}
+
+/* Symbols are looked up now: what is to be said of them stands at the head of the report. */
+static void put_made_sites(struct analysis_input *in, struct result *doc)
+{
+	size_t bytes = sizeof(struct site_list) + in->m->site_count * sizeof(uint32_t);
+	struct site_list *all = result_alloc(doc, bytes);
+
+	all->in = *in;
+	for (uint32_t i = 0; i < in->m->site_count; i++) {
+		const struct site *s = &in->m->sites[i];
+		struct stack st;
+
+		if (!in->listed[i])
+			continue;
+		stack_merge(in->m, in->symbols, s->native, s->python, &st);
+		stack_release(&st);
+		all->sites[all->count++] = i;
+	}
+	r_array_made(doc, result_root(doc), "sites", all->count, make_site, all);
+}
+
+static void put_all_sites(struct analysis_input *in, struct result *doc)
+{
+	struct rvalue *list = r_array(doc, result_root(doc), "sites");
+
+	for (size_t i = 0; i < in->m->site_count; i++)
+		if (in->listed[i])
+			put_site(in, doc, list, &in->m->sites[i]);
+}
+
 void analyse_sites(struct analysis_input *in, struct result *doc)
 {
-	struct rvalue *list = r_array(doc, result_root(doc), "sites"), *o;
+	struct rvalue *o;
 	struct rest rest;
 
 	memset(&rest, 0, sizeof(rest));
 	choose(in);
-	for (size_t i = 0; i < in->m->site_count; i++) {
-		if (in->listed[i])
-			put_site(in, doc, list, &in->m->sites[i]);
-		else
+	if (in->streamed)
+		put_made_sites(in, doc);
+	else
+		put_all_sites(in, doc);
+	for (size_t i = 0; i < in->m->site_count; i++)
+		if (!in->listed[i])
 			rest_add(&rest, &in->m->sites[i]);
-	}
 	put_backing(doc, in->m);
 	if (!rest.sites)
 		return;

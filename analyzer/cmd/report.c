@@ -139,6 +139,7 @@ int cmd_report(const struct command *self, const struct cli_options *opt)
 		const char **sections = wanted_sections(self, opt);
 
 		struct analysis_options ao = { .top = sites_shown(opt),
+					       .streamed = opt->json,
 					       .sysroot = opt->sysroot,
 					       .sections = sections };
 

@@ -16,7 +16,7 @@
 
 #define COVERS 0x80000000u /* in owner */
 #define GONE 0x7fffffffu /* owner without COVERS */
-#define FIRST_SLOTS 64
+#define FIRST_SLOTS 128
 
 struct live_layer {
 	uint32_t refs;
@@ -103,7 +103,7 @@ static void layer_erase(struct live_layer *l, struct live_block *entry)
 }
 
 /* The live block of the key in the frozen tables, or NULL. */
-static const struct live_block *under_find(const struct live_set *set, uint64_t key)
+static inline const struct live_block *under_find(const struct live_set *set, uint64_t key)
 {
 	for (uint32_t i = set->depth; i-- > 0;) {
 		const struct live_block *b = layer_slot(set->under[i], key);
@@ -157,7 +157,7 @@ bool live_add(struct live_set *set, const struct live_block *block, struct live_
 			*old = block_of(below);
 			covers = COVERS;
 		}
-		if (++top->used * 8 > (top->mask + 1) * 5) {
+		if (++top->used * 2 > top->mask) {
 			layer_grow(top);
 			entry = layer_slot(top, block->key);
 		}
@@ -190,7 +190,7 @@ bool live_remove(struct live_set *set, uint64_t key, struct live_block *block)
 	if (!below)
 		return false;
 	*block = block_of(below);
-	if (++top->used * 8 > (top->mask + 1) * 5) {
+	if (++top->used * 2 > top->mask) {
 		layer_grow(top);
 		entry = layer_slot(top, key);
 	}
@@ -220,7 +220,7 @@ static void under_merge(struct live_set *set, uint32_t first)
 
 	for (uint32_t i = first; i < set->depth; i++)
 		entries += set->under[i]->used;
-	while (entries * 8 > slots * 5)
+	while (entries * 2 > slots)
 		slots *= 2;
 	merged = layer_new(slots);
 	for (uint32_t i = first; i < set->depth; i++) {

@@ -9,23 +9,32 @@
  */
 #include "model/replay.h"
 
-static struct fold_count *find(struct replay *r, uint32_t stream, uint32_t site)
+static uint64_t hash_of(uint32_t stream, uint32_t site)
 {
 	uint32_t key[2] = { stream, site };
-	uint64_t hash = hash_bytes(key, sizeof(key));
-	struct fold_count *f;
 
-	index_each (&r->fold_set, hash, i) {
-		f = &r->folds.items[i];
+	return hash_bytes(key, sizeof(key));
+}
+
+/* NULL: nothing was said of it before. */
+static struct fold_count *find(struct replay *r, uint32_t stream, uint32_t site)
+{
+	index_each (&r->fold_set, hash_of(stream, site), i) {
+		struct fold_count *f = &r->folds.items[i];
+
 		if (f->stream == stream && f->site == site)
 			return f;
 	}
-	index_add(&r->fold_set, hash, (uint32_t)r->folds.count);
-	f = vec_push(&r->folds);
-	f->stream = stream;
-	f->site = site;
-	f->time = r->p->first_time;
-	return f;
+	return NULL;
+}
+
+static void remember(struct replay *r, struct fold_count *last, const struct fold_count *now)
+{
+	if (!last) {
+		index_add(&r->fold_set, hash_of(now->stream, now->site), (uint32_t)r->folds.count);
+		last = vec_push(&r->folds);
+	}
+	*last = *now;
 }
 
 /* Is this end of the window where the process set a mark? Then counts end there, too. */
@@ -67,12 +76,17 @@ static void add_totals(struct replay *r, struct local_site *s, uint64_t count, u
 	r->out->bytes_allocated += bytes;
 }
 
-/* `now` is the site's count at now->time. `first`: nothing of it is older; 0: not known. */
-static void count_up_to(struct replay *r, const struct fold_count *now, uint64_t first)
+/*
+ * `now` is the site's count at now->time, or at last: its cell's. `first`: nothing of it is older;
+ * 0: not known.
+ */
+static void count_up_to(struct replay *r, const struct fold_count *now, uint64_t first,
+			bool is_cell)
 {
-	struct fold_count *last = find(r, now->stream, now->site);
+	struct fold_count none = { .time = r->p->first_time };
+	struct fold_count *known = find(r, now->stream, now->site);
+	const struct fold_count *last = known ? known : &none;
 	struct local_site *s = &r->p->sites.items[now->site];
-	uint64_t since = first > last->time ? first : last->time;
 
 	if (now->count <= last->count)
 		return; /* as it was; a FOLD may also be younger than a cell read before it */
@@ -80,7 +94,7 @@ static void count_up_to(struct replay *r, const struct fold_count *now, uint64_t
 		r->p->bad_values++;
 		return;
 	}
-	note_cut(r, since, now->time);
+	note_cut(r, first > last->time ? first : last->time, now->time);
 	if (now->time > r->to)
 		return;
 	if (!r->b->options.has_from || now->time > r->from) {
@@ -89,7 +103,8 @@ static void count_up_to(struct replay *r, const struct fold_count *now, uint64_t
 		if ((!last->count || now->largest > last->largest) && now->largest > s->peak_bytes)
 			s->peak_bytes = now->largest;
 	}
-	*last = *now;
+	if (known || !is_cell) /* nothing comes after a cell: a site has one in its stream */
+		remember(r, known, now);
 }
 
 void folds_add(struct replay *r, const struct mt_ev_fold *e, uint32_t stream)
@@ -109,7 +124,7 @@ void folds_add(struct replay *r, const struct mt_ev_fold *e, uint32_t stream)
 		return;
 	}
 	now.site = replay_site(r, e->native, e->python, (uint32_t)e->kind);
-	count_up_to(r, &now, 0);
+	count_up_to(r, &now, 0, false);
 }
 
 /* The reader has looked at its values. */
@@ -123,7 +138,7 @@ void folds_cell(struct replay *r, const struct mt_cell *cell, uint32_t stream)
 				  .brief = cell->brief,
 				  .largest = cell->largest };
 
-	count_up_to(r, &now, cell->first);
+	count_up_to(r, &now, cell->first, true);
 }
 
 /* ---- peaks ----------------------------------------------------------------------------------- */

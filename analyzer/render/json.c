@@ -83,6 +83,22 @@ static void put_lines(const struct rvalue *list, FILE *out)
 	fputs(list->count ? "\n]" : "]", out);
 }
 
+/* The same of items that are made one by one. */
+static void put_made(const struct rsource *source, FILE *out)
+{
+	fputc('[', out);
+	for (size_t i = 0; i < source->count; i++) {
+		struct result *doc = result_new();
+		struct rvalue *list = r_array(doc, result_root(doc), "list");
+
+		source->make(source->arg, i, doc, list);
+		fputs(i ? ",\n" : "\n", out);
+		put(list->first, out);
+		result_free(doc);
+	}
+	fputs(source->count ? "\n]" : "]", out);
+}
+
 void render_json(const struct rvalue *root, const struct render_options *opt, FILE *out)
 {
 	(void)opt;
@@ -90,7 +106,9 @@ void render_json(const struct rvalue *root, const struct render_options *opt, FI
 	r_for_each (member, root) {
 		/* Keys are the report's own: plain names. */
 		fprintf(out, "%s\n\"%s\":", member == root->first ? "" : ",", member->key);
-		if (member->kind == R_ARRAY)
+		if (member->kind == R_ARRAY && member->u.source)
+			put_made(member->u.source, out);
+		else if (member->kind == R_ARRAY)
 			put_lines(member, out);
 		else
 			put(member, out);

@@ -97,6 +97,20 @@ struct rvalue *r_array(struct result *doc, struct rvalue *object, const char *ke
 	return add(doc, object, key, R_ARRAY);
 }
 
+void *result_alloc(struct result *doc, size_t size)
+{
+	return arena_alloc(&doc->arena, size);
+}
+
+void r_array_made(struct result *doc, struct rvalue *object, const char *key, size_t count,
+		  r_maker *make, void *arg)
+{
+	struct rsource *source = result_alloc(doc, sizeof(*source));
+
+	*source = (struct rsource){ make, arg, count };
+	r_array(doc, object, key)->u.source = source;
+}
+
 void r_int(struct result *doc, struct rvalue *object, const char *key, int64_t v)
 {
 	add(doc, object, key, R_INT)->u.integer = v;

@@ -21,6 +21,19 @@ extern "C" {
 
 enum rkind { R_NULL, R_BOOL, R_INT, R_FLOAT, R_STRING, R_ARRAY, R_OBJECT };
 
+struct result;
+struct rvalue;
+
+/* Adds item `index` of a list to `list`, an empty one in a document of its own. */
+typedef void r_maker(void *arg, size_t index, struct result *doc, struct rvalue *list);
+
+/* Items that are too many to be held all at once: each is made when it is its turn. */
+struct rsource {
+	r_maker *make;
+	void *arg;
+	size_t count;
+};
+
 struct rvalue {
 	enum rkind kind;
 	const char *key; /* in an object */
@@ -29,12 +42,11 @@ struct rvalue {
 		int64_t integer;
 		double number;
 		const char *string; /* valid UTF-8, terminated */
+		const struct rsource *source; /* of an array; NULL: its children are all there is */
 	} u;
 	size_t count; /* children of an array or object */
 	struct rvalue *first, *last, *next;
 };
-
-struct result;
 
 struct result *result_new(void);
 void result_free(struct result *doc); /* accepts NULL */
@@ -49,6 +61,15 @@ void r_bool(struct result *doc, struct rvalue *object, const char *key, bool v);
 /* NULL becomes null; bytes that are not UTF-8 become U+FFFD. */
 void r_string(struct result *doc, struct rvalue *object, const char *key, const char *v);
 void r_null(struct result *doc, struct rvalue *object, const char *key);
+
+/*
+ * An array whose items are made one by one by whoever can stream it: to all others it is empty. What
+ * make() reads must stay until the document is rendered.
+ */
+void r_array_made(struct result *doc, struct rvalue *object, const char *key, size_t count,
+		  r_maker *make, void *arg);
+/* Zeroed memory that goes with the document. */
+void *result_alloc(struct result *doc, size_t size);
 
 /* Append to an array. */
 struct rvalue *r_push_object(struct result *doc, struct rvalue *array);

@@ -22,6 +22,7 @@ struct ahead {
 	size_t young_next;
 	cell_list cells;
 	size_t cell_next;
+	uint64_t folds_until; /* FOLDs of later times are not believed */
 };
 
 /* ---- survivors ------------------------------------------------------------------------------- */
@@ -193,6 +194,25 @@ static void see_young(struct ahead *a, const struct mt_record *r)
 		*vec_push(&a->young) = r->u.young;
 }
 
+/* Of a stream whose nursery and cells are copies; else all FOLDs are as old as the cells. */
+static uint64_t folds_until(const struct ahead *a, const struct trace_chunk *c, size_t count)
+{
+	uint64_t last = 0;
+	bool copied = false;
+
+	for (size_t i = 0; i < count; i++)
+		copied |= c[i].copied;
+	for (size_t i = 0; i < a->cells.count; i++)
+		if (a->cells.items[i].last > last)
+			last = a->cells.items[i].last;
+	return copied ? last : UINT64_MAX;
+}
+
+bool ahead_is_too_young(const struct ahead *a, const struct mt_ev_fold *e)
+{
+	return e->time > a->folds_until;
+}
+
 struct ahead *ahead_new(struct trace *t, const struct trace_stream *stream)
 {
 	struct ahead *a = xcalloc(1, sizeof(*a));
@@ -208,6 +228,7 @@ struct ahead *ahead_new(struct trace *t, const struct trace_stream *stream)
 	c = a->end + stream->nurseries;
 	for (size_t i = 0; i < stream->counters; i++)
 		cells_read(t, c + i, &a->cells);
+	a->folds_until = folds_until(a, a->end, stream->nurseries + stream->counters);
 	present = a->young.count;
 	for (size_t i = 0; i < stream->nurseries; i++)
 		read_nursery(a, a->end + i);

@@ -28,6 +28,12 @@ static inline bool ahead_has(const struct mt_record *r)
 	return r->id == MT_EV_SURVIVOR || r->id == MT_EV_YOUNG;
 }
 
+/*
+ * Is this FOLD younger than the cells? Only while the trace is written: then what it counts may
+ * still have been in the nursery when that was read, and be alive here.
+ */
+bool ahead_is_too_young(const struct ahead *a, const struct mt_ev_fold *e);
+
 /* The next record before `limit` (units); false: there is none. */
 bool ahead_next(struct ahead *a, uint64_t limit, struct mt_record *r);
 /* The next cell, when the stream is read to its end; NULL: no more. Valid until ahead_free(). */

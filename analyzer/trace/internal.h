@@ -1,5 +1,5 @@
 /*
- * What reader.c and salvage.c share: the trace's insides.
+ * What reader.c, salvage.c and snapshot.c share: the trace's insides.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -15,6 +15,13 @@ extern "C" {
 
 #define WINDOW_BYTES (256u * 1024)
 
+/* What stood in a nursery or among cells while the trace was written; see snapshot.c. */
+struct trace_copy {
+	uint64_t offset; /* of the chunk */
+	uint8_t *bytes;
+	uint32_t used;
+};
+
 struct trace {
 	char *path;
 	int fd; /* -1: in memory */
@@ -26,6 +33,7 @@ struct trace {
 	struct mt_file_header header; /* with impossible values replaced by the format's own */
 	struct trace_problems problems;
 	bool folded; /* see trace_is_folded() */
+	VEC(struct trace_copy) copies;
 	VEC(struct trace_chunk) chunks;
 	VEC(struct trace_stream) streams;
 	VEC(struct trace_process) processes;
@@ -42,6 +50,14 @@ const uint8_t *trace_at(struct trace *t, uint64_t offset, size_t len);
  * they are there by now. Nothing else does, so a fast writer can't keep the reader busy for ever.
  */
 void trace_follow(struct trace *t, uint64_t wanted);
+
+/* As many of `len` bytes at `offset` of the file as there are, now. */
+size_t trace_read(const struct trace *t, uint64_t offset, uint8_t *to, size_t len);
+
+/* snapshot.c: may a process be writing it; copies of what changes; used instead of the file. */
+bool trace_is_written(struct trace *t);
+void trace_copy_young(struct trace *t);
+void trace_use_copies(struct trace *t);
 
 /* Fills chunks, streams, processes and the problems that can be seen without decoding. */
 void trace_index(struct trace *t);

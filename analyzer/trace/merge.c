@@ -41,6 +41,7 @@ struct entry {
 struct merge {
 	struct head *heads;
 	struct entry *heap; /* first is the next */
+	const struct entry *second; /* in the heap: what comes next but for the first; NULL: none */
 	size_t count; /* in the heap */
 	size_t streams;
 	uint64_t bytes; /* of streams that are done */
@@ -77,6 +78,16 @@ static void sift_down(struct merge *m, size_t at)
 	m->heap[at] = moved;
 }
 
+/* heap[0] has changed. */
+static void settle(struct merge *m)
+{
+	if (m->count > 1)
+		sift_down(m, 0);
+	m->second = m->count > 1 ? &m->heap[1] : NULL;
+	if (m->count > 2 && before(&m->heap[2], m->second))
+		m->second = &m->heap[2];
+}
+
 struct merge *merge_new(struct trace *t, const struct trace_process *process)
 {
 	struct merge *m = xcalloc(1, sizeof(*m));
@@ -102,6 +113,7 @@ struct merge *merge_new(struct trace *t, const struct trace_process *process)
 	}
 	for (size_t i = m->count / 2; i-- > 0;)
 		sift_down(m, i);
+	settle(m);
 	return m;
 }
 
@@ -131,6 +143,11 @@ static uint64_t took(const struct mt_record *r)
 	return r->id == MT_EV_REALLOC ? r->u.realloc.took : r->u.remap.took;
 }
 
+static bool is_passed_over(const struct ahead *a, const struct mt_record *r)
+{
+	return ahead_has(r) || (r->id == MT_EV_FOLD && ahead_is_too_young(a, &r->u.fold));
+}
+
 /* The next event of the cursor alone. */
 static void cursor_advance(struct head *h)
 {
@@ -146,7 +163,7 @@ static void cursor_advance(struct head *h)
 				h->done = true;
 				return;
 			}
-		} while (h->ahead && ahead_has(&h->cursor.record));
+		} while (h->ahead && is_passed_over(h->ahead, &h->cursor.record));
 		h->read = true;
 		h->part = takes_two_parts(&h->cursor.record) ? PART_FREE : PART_WHOLE;
 		time = h->cursor.time;
@@ -221,8 +238,9 @@ bool merge_next(struct merge *m, struct merge_event *e)
 		m->at_top = false;
 		if (!head_advance(m, h, &m->heap[0]))
 			head_close(m, h);
-		if (m->count > 1)
-			sift_down(m, 0);
+		else if (!m->second || !before(m->second, &m->heap[0]))
+			continue; /* streams take turns rarely */
+		settle(m);
 	}
 	m->at_top = true;
 	if (m->heap[0].time > m->time)

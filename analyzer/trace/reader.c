@@ -27,8 +27,7 @@ __attribute__((format(printf, 2, 3))) static int fail(char **error, const char *
 	return -1;
 }
 
-/* As many of `len` bytes as there are. */
-static size_t read_at(const struct trace *t, uint64_t offset, uint8_t *to, size_t len)
+size_t trace_read(const struct trace *t, uint64_t offset, uint8_t *to, size_t len)
 {
 	size_t done = 0;
 
@@ -55,7 +54,7 @@ const uint8_t *trace_at(struct trace *t, uint64_t offset, size_t len)
 		if (!t->window)
 			t->window = xmalloc(WINDOW_BYTES);
 		t->window_at = offset;
-		t->window_len = read_at(t, offset, t->window, WINDOW_BYTES);
+		t->window_len = trace_read(t, offset, t->window, WINDOW_BYTES);
 		if (len > t->window_len)
 			return NULL;
 	}
@@ -84,13 +83,15 @@ const uint8_t *trace_payload(struct trace *t, const struct trace_chunk *chunk, u
 
 	*used = chunk->used;
 	*slack = chunk->slack;
+	if (chunk->copied)
+		return chunk->copy;
 	if (t->data)
 		return t->data + from;
 	if (want > *room) {
 		*room = want;
 		*buf = xrealloc(*buf, want, 1);
 	}
-	got = want ? read_at(t, from, *buf, want) : 0;
+	got = want ? trace_read(t, from, *buf, want) : 0;
 	if (got < *used) {
 		t->problems.missing_bytes += *used - got;
 		*used = (uint32_t)got;
@@ -178,7 +179,7 @@ bool trace_chunk_grew(struct trace *t, const struct trace_chunk *chunk)
 	struct mt_chunk now;
 
 	return t->fd >= 0 &&
-	       read_at(t, chunk->offset, (uint8_t *)&now, sizeof(now)) == sizeof(now) &&
+	       trace_read(t, chunk->offset, (uint8_t *)&now, sizeof(now)) == sizeof(now) &&
 	       now.used > chunk->used;
 }
 
@@ -240,6 +241,9 @@ void trace_close(struct trace *t)
 		return;
 	if (t->fd >= 0)
 		close(t->fd);
+	for (size_t i = 0; i < t->copies.count; i++)
+		free(t->copies.items[i].bytes);
+	vec_release(&t->copies);
 	vec_release(&t->chunks);
 	vec_release(&t->streams);
 	vec_release(&t->processes);

@@ -32,6 +32,8 @@ struct trace_chunk {
 	uint32_t proc, stream, seq, kind;
 	uint32_t used; /* payload bytes that are there */
 	uint32_t slack; /* bytes behind them that belong to the chunk */
+	bool copied; /* its payload changes: what stood there before the records were looked at */
+	const uint8_t *copy; /* the trace's; NULL with copied: nothing */
 	bool cut; /* its header says more bytes than there are */
 };
 

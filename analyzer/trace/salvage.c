@@ -96,6 +96,8 @@ static uint64_t chunk_add(struct trace *t, uint64_t offset, struct mt_chunk *chu
 	c->kind = chunk->kind;
 	c->used = chunk->used < room ? chunk->used : (uint32_t)room;
 	c->slack = (uint32_t)(room - c->used);
+	c->copied = false; /* the list is used again */
+	c->copy = NULL;
 	c->cut = odd || c->used < chunk->used;
 	if (c->cut)
 		t->problems.cut_chunks++;
@@ -235,14 +237,11 @@ static void compare_with_header(struct trace *t, uint64_t last_end)
 		t->problems.header_damage++;
 }
 
-void trace_index(struct trace *t)
+/* Adds all chunks in order of the file; returns where the last one ends. */
+static uint64_t walk(struct trace *t)
 {
 	uint64_t at = MT_HEADER_BYTES, last_end = at;
 	struct mt_chunk chunk;
-
-	/* Space is made before it is claimed: what is claimed by now is there. */
-	if (t->header.next < UINT64_MAX / UNIT / 2)
-		trace_follow(t, at + t->header.next * UNIT);
 
 	while (at < t->size) {
 		if (chunk_at(t, at, &chunk)) {
@@ -252,6 +251,34 @@ void trace_index(struct trace *t)
 			at += UNIT;
 		}
 	}
+	return last_end;
+}
+
+/* What the records of a running process end with has to be looked up after its nurseries. */
+static uint64_t walk_again(struct trace *t, const struct trace_problems *before)
+{
+	uint64_t last_end;
+
+	trace_copy_young(t);
+	t->chunks.count = 0;
+	t->problems = *before;
+	t->window_len = 0;
+	last_end = walk(t);
+	trace_use_copies(t);
+	return last_end;
+}
+
+void trace_index(struct trace *t)
+{
+	struct trace_problems before = t->problems;
+	uint64_t last_end;
+
+	/* Space is made before it is claimed: what is claimed by now is there. */
+	if (t->header.next < UINT64_MAX / UNIT / 2)
+		trace_follow(t, MT_HEADER_BYTES + t->header.next * UNIT);
+	last_end = walk(t);
+	if (trace_is_written(t))
+		last_end = walk_again(t, &before);
 	if (t->chunks.count)
 		qsort(t->chunks.items, t->chunks.count, sizeof(*t->chunks.items),
 		      by_place_in_stream);

@@ -15,9 +15,9 @@
 
 #include "memtrace/events.h"
 #include "support/damage.h"
+#include "support/decode_rows.h"
 #include "support/harness.h"
 #include "trace/cursor.h"
-#include "trace/nursery.h"
 
 using memtrace_test::Execute;
 using memtrace_test::Program;
@@ -226,68 +226,6 @@ Lines DecodePython(const std::vector<uint8_t> &file, Result *result)
 	return Split(result->out);
 }
 
-using Fields = std::vector<std::pair<const char *, uint64_t>>;
-
-std::string PrintItem(const char *name, const Fields &fields, const trace_chunk &chunk)
-{
-	std::string out = "{\"proc\": " + std::to_string(chunk.proc) + ", \"stream\": " +
-			  std::to_string(chunk.stream) + ", \"seq\": " + std::to_string(chunk.seq) +
-			  ", \"record\": \"" + name + "\"";
-
-	for (const auto &f : fields)
-		out += std::string(", \"") + f.first + "\": " + std::to_string(f.second);
-	return out + "}";
-}
-
-std::string PrintCell(const char *name, const mt_cell &c, const trace_chunk &chunk)
-{
-	return PrintItem(name,
-			 { { "native", c.native }, { "python", c.python }, { "kind", c.kind },
-			   { "count", c.count }, { "bytes", c.bytes }, { "brief", c.brief },
-			   { "largest", c.largest }, { "first", c.first }, { "last", c.last } },
-			 chunk);
-}
-
-void DecodeNursery(struct trace *t, const trace_chunk &chunk, Lines *lines)
-{
-	nursery n;
-
-	nursery_read(t, &chunk, &n);
-	const mt_nursery &h = n.head;
-
-	if (n.valid)
-		lines->push_back(PrintItem("NURSERY",
-					   { { "entries", h.entries }, { "fold_entry", h.fold_entry },
-					     { "fold_cell", h.fold_cell }, { "young_time", h.young_time },
-					     { "young_bytes", h.young_bytes },
-					     { "young_most", h.young_most },
-					     { "young_since", h.young_since } },
-					   chunk));
-	if (n.fold_valid)
-		lines->push_back(PrintCell("FOLDING", h.fold, chunk));
-	for (size_t i = 0; i < n.entries.count; i++) {
-		const mt_young &y = n.entries.items[i].young;
-
-		lines->push_back(PrintItem(
-			"YOUNG_BLOCK",
-			{ { "index", n.entries.items[i].index }, { "time", y.time },
-			  { "addr", young_addr(&y) }, { "size", y.size }, { "native", y.native },
-			  { "python", y.python }, { "kind", young_kind(&y) } },
-			chunk));
-	}
-	nursery_release(&n);
-}
-
-void DecodeCells(struct trace *t, const trace_chunk &chunk, Lines *lines)
-{
-	cell_list cells = VEC_INIT;
-
-	cells_read(t, &chunk, &cells);
-	for (size_t i = 0; i < cells.count; i++)
-		lines->push_back(PrintCell("CELL", cells.items[i], chunk));
-	vec_release(&cells);
-}
-
 // All records of a trace by the C reader, chunk by chunk in the order of the file.
 Lines DecodeFile(const std::string &path)
 {
@@ -310,9 +248,9 @@ Lines DecodeFile(const std::string &path)
 		struct cursor c;
 
 		if (chunk.kind == MT_CHUNK_NURSERY)
-			DecodeNursery(t, chunk, &lines);
+			memtrace_test::DecodeNursery(t, chunk, &lines);
 		if (chunk.kind == MT_CHUNK_COUNTERS)
-			DecodeCells(t, chunk, &lines);
+			memtrace_test::DecodeCells(t, chunk, &lines);
 		cursor_init_chunk(&c, t, &chunk);
 		while (cursor_next(&c))
 			lines.push_back(Print(c.record, chunk.proc, chunk.stream, chunk.seq));

@@ -285,7 +285,7 @@ class Analysed
 	explicit Analysed(ModelMaker &maker, size_t top = ALL_SITES, bool symbols = false)
 	{
 		symbolizer_options so = { !symbols, nullptr };
-		analysis_options ao = { top, nullptr, nullptr };
+		analysis_options ao = { top, false, nullptr, nullptr };
 
 		s = symbolizer_new(&so);
 		doc = result_new();

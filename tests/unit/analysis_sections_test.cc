@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "analysis_model.h"
+#include "render/render.h"
 
 namespace
 {
@@ -277,7 +278,7 @@ TEST(SectionMarks, StepsHaveTheirNumber)
 TEST(Sections, OnlyThoseThatWereAskedForAreThere)
 {
 	const char *const wanted[] = { "processes", nullptr };
-	analysis_options options = { ALL_SITES, nullptr, wanted };
+	analysis_options options = { ALL_SITES, false, nullptr, wanted };
 	ModelMaker m;
 	symbolizer *s = symbolizer_new(nullptr);
 	result *doc = result_new();
@@ -289,6 +290,42 @@ TEST(Sections, OnlyThoseThatWereAskedForAreThere)
 	EXPECT_EQ(result_root(doc)->count, 2u);
 	result_free(doc);
 	symbolizer_free(s);
+}
+
+std::string Json(ModelMaker &m, bool streamed, size_t *listed)
+{
+	analysis_options options = { ALL_SITES, streamed, nullptr, nullptr };
+	symbolizer *s = symbolizer_new(nullptr);
+	result *doc = result_new();
+	render_options ro = {};
+	char *text = nullptr;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+
+	analysis_run(&options, m.get(), s, doc);
+	*listed = r_get(result_root(doc), "sites")->count;
+	render_json(result_root(doc), &ro, f);
+	fclose(f);
+	std::string out(text, size);
+
+	free(text);
+	result_free(doc);
+	symbolizer_free(s);
+	return out;
+}
+
+TEST(Sections, SitesThatAreMadeWhenTheyArePrintedAreTheSame)
+{
+	ModelMaker m, none;
+	uint32_t p = m.process("main", 1);
+	size_t held, streamed;
+
+	for (uint32_t i = 1; i < 20; i++)
+		m.use(m.site(0, m.python("/a.py", "f" + std::to_string(i), i)), p, i);
+	EXPECT_EQ(Json(m, false, &held), Json(m, true, &streamed));
+	EXPECT_EQ(held, 19u);
+	EXPECT_EQ(streamed, 0u) << "they are not all in memory";
+	EXPECT_EQ(Json(none, false, &held), Json(none, true, &streamed));
 }
 
 TEST(Sections, AnEmptyRunHasThemAll)

@@ -3,6 +3,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -16,10 +17,12 @@
 #include "support/replayed.h"
 #include "trace/cursor.h"
 #include "trace/internal.h"
+#include "trace/merge.h"
 
 using memtrace_test::Root;
 using memtrace_test::Stream;
 using memtrace_test::TraceWriter;
+using memtrace_test::young;
 
 namespace
 {
@@ -159,6 +162,122 @@ TEST(ReaderLive, AFileThatGrowsIsReadAsItWasWhenOpened)
 	EXPECT_GT(trace_damage(t)->missing_bytes, 0u);
 	cursor_release(&c);
 	trace_close(t);
+	unlink(path);
+}
+
+/* What writers leave in the process table while they run. */
+void SetRunning(const char *path, uint32_t proc)
+{
+	int fd = open(path, O_WRONLY);
+	mt_proc_slot slot = { static_cast<uint32_t>(getpid()), proc, 0 };
+
+	EXPECT_EQ(pwrite(fd, &slot, sizeof(slot), 4096), static_cast<ssize_t>(sizeof(slot)));
+	close(fd);
+}
+
+std::vector<uint64_t> SurvivorsOf(trace *t)
+{
+	std::vector<uint64_t> addresses;
+	merge *m = merge_new(t, trace_find(t, 1));
+	merge_event e;
+
+	while (merge_next(m, &e))
+		if (!e.cell && e.record->id == MT_EV_SURVIVOR)
+			addresses.push_back(e.record->u.survivor.addr);
+	merge_free(m);
+	return addresses;
+}
+
+/* Its records are read later than its nursery, but it is the nursery of then that counts. */
+TEST(ReaderLive, ABlockThatLeavesTheNurseryMeanwhileIsSeenOnce)
+{
+	char path[] = "/tmp/memtrace-reader-XXXXXX";
+	TraceWriter before, after;
+	char *error = nullptr;
+
+	close(mkstemp(path));
+	before.process(Root()).nursery({ young(10, 0x1000, 1), young(20, 0x2000, 1) });
+	after.process(Root()).nursery({ mt_young{}, young(20, 0x2000, 1) }).survivor(10, 0x1000, 1);
+	before.save(path);
+	SetRunning(path, 1);
+	trace *t = trace_open(path, &error);
+
+	ASSERT_NE(t, nullptr) << error;
+	after.save(path);
+	EXPECT_EQ(SurvivorsOf(t), (std::vector<uint64_t>{ 0x1000, 0x2000 }));
+	trace_close(t);
+	unlink(path);
+}
+
+/* A writer that folds without rest, by the protocol of docs/FORMAT.md 3.7. */
+void FoldForEver(mt_nursery *n, mt_cell *cells, uint64_t cell_at, std::atomic<bool> *stop)
+{
+	auto *entry = reinterpret_cast<mt_young *>(n + 1);
+
+	for (uint64_t i = 1; !*stop; i++) {
+		mt_cell *c = &cells[i % 4];
+
+		entry->time = i;
+		entry->size = 16;
+		__atomic_store_n(&entry->addr, 0x1000, __ATOMIC_RELEASE);
+		n->fold = *c;
+		n->fold.count++;
+		n->fold.bytes += 16;
+		n->fold.brief++;
+		n->fold.largest = 16;
+		n->fold.last = i;
+		n->fold_cell = cell_at + (i % 4) * sizeof(*c);
+		__atomic_store_n(&n->fold_entry, 1u, __ATOMIC_RELEASE);
+		*c = n->fold;
+		__atomic_store_n(&entry->addr, 0ull, __ATOMIC_RELEASE);
+		__atomic_store_n(&n->fold_entry, 0u, __ATOMIC_RELEASE);
+	}
+}
+
+TEST(ReaderLive, CountsAreNeverTornWhileTheyChange)
+{
+	char path[] = "/tmp/memtrace-reader-XXXXXX";
+	int fd = mkstemp(path);
+	TraceWriter w;
+	mt_cell cell = { 0, 0, MT_KIND_HEAP, 0, 1, 16, 1, 16, 1, 1 };
+	std::vector<mt_cell> cells(4, cell);
+	std::atomic<bool> stop{ false };
+	uint64_t seen = 0, last = 0;
+
+	for (uint32_t i = 0; i < 4; i++)
+		cells[i].native = i;
+	w.process(Root()).seal().nursery({ mt_young{} }).cells(cells);
+	w.save(path);
+	SetRunning(path, 1);
+	size_t size = w.bytes().size();
+	auto *file = static_cast<uint8_t *>(
+		mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+	size_t at = MT_HEADER_BYTES + 4 * MT_UNIT_BYTES + sizeof(mt_chunk);
+	auto *n = reinterpret_cast<mt_nursery *>(file + at);
+	uint64_t cell_at = MT_HEADER_BYTES + 5 * MT_UNIT_BYTES + sizeof(mt_chunk);
+
+	std::thread writer(FoldForEver, n, reinterpret_cast<mt_cell *>(file + cell_at), cell_at,
+			   &stop);
+	for (int i = 0; i < 20000; i++) {
+		const char *paths[] = { path };
+		pipeline_report report;
+		model *m = pipeline_run(paths, 1, nullptr, &report);
+		const process &p = m->processes[0];
+
+		EXPECT_EQ(p.bytes_allocated, p.allocations * 16);
+		EXPECT_EQ(p.allocations - p.frees, p.live_count);
+		EXPECT_LE(p.live_count, 1u);
+		EXPECT_EQ(report.checks[0].counts[COUNT_BAD_BYTES], 0u);
+		seen += p.allocations > last;
+		last = p.allocations;
+		model_free(m);
+		pipeline_report_release(&report);
+	}
+	stop = true;
+	writer.join();
+	EXPECT_GT(seen, 100u) << "it does change meanwhile";
+	munmap(file, size);
+	close(fd);
 	unlink(path);
 }
 
