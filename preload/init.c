@@ -25,6 +25,7 @@
 #include "core/guard.h"
 #include "core/mem.h"
 #include "core/real.h"
+#include "core/sampling.h"
 #include "out/file.h"
 #include "out/place.h"
 #include "out/process.h"
@@ -132,15 +133,6 @@ static int trace_create(void)
 	return 0;
 }
 
-/* A mode that is not built yet: said once, and recorded as what is. */
-static void say_unbuilt(struct mt_thread *t)
-{
-	if (mt_config.mode != MT_MODE_SAMPLE)
-		return;
-	mt_log(MT_LOG_WARN, "MEMTRACE_MODE=sample is not built yet; recording in full");
-	mt_record_note(t, "sample mode was asked for and is not built yet: recorded in full");
-}
-
 static void fact(struct mt_thread *t, const char *key, const char *value)
 {
 	if (value)
@@ -164,12 +156,22 @@ static void machine_facts(struct mt_thread *t)
 		mt_fmt(text, sizeof(text), "%lu", (uint64_t)kib * 1024);
 		fact(t, "memory_total", text);
 	}
-	fact(t, "mode", "full");
 	fact(t, "events", "all");
 	fact(t, "events_asked", mt_config.events == MT_EVENTS_FOLDED ? "folded" : "all");
 	if (mt_config.events == MT_EVENTS_FOLDED)
 		mt_record_note(t, "folding of short-lived allocations is not built yet: every "
 				  "event is listed, as with MEMTRACE_EVENTS=all");
+}
+
+static void mode_facts(struct mt_thread *t)
+{
+	char text[32];
+
+	fact(t, "mode", mt_config.mode == MT_MODE_SAMPLE ? "sample" : "full");
+	if (mt_config.mode != MT_MODE_SAMPLE)
+		return;
+	mt_fmt(text, sizeof(text), "%lu", (uint64_t)mt_config.sample_bytes);
+	fact(t, "sample_bytes", text);
 }
 
 static void image_facts(struct mt_thread *t)
@@ -220,7 +222,7 @@ static void introduce(void)
 	image_facts(t);
 	if (mt_process.reason == MT_PROCESS_ROOT) {
 		machine_facts(t);
-		say_unbuilt(t);
+		mode_facts(t);
 	}
 	note_foreign_new(t);
 	if (mt_config.python == MT_PYTHON_OBJECTS && mt_pymem_install())
@@ -237,6 +239,8 @@ static int start(void)
 	if (mt_config.mode == MT_MODE_DORMANT)
 		return -1;
 	mt_file.max_bytes = (uint64_t)mt_config.max_bytes;
+	if (mt_config.mode == MT_MODE_SAMPLE)
+		mt_sample_mean = (uint64_t)mt_config.sample_bytes;
 	if ((*mt_config.trace ? trace_join() : trace_create()) < 0)
 		return -1;
 	mt_gate_init();
@@ -257,6 +261,11 @@ static void first_call(void)
 		return;
 	mt_tls.guard = MT_GUARD_SELF;
 	next = start() < 0 ? MT_STATE_OFF : MT_STATE_RUNNING;
+	if (next == MT_STATE_OFF && mt_real.malloc && mt_real.calloc && mt_real.realloc &&
+	    mt_real.free)
+		mt_light = MT_LIGHT_PASS;
+	else if (next == MT_STATE_RUNNING && mt_config.mode == MT_MODE_SAMPLE)
+		mt_light = MT_LIGHT_SAMPLE;
 	mt_tls.guard = MT_GUARD_NONE;
 	/* Release: who sees RUNNING sees the resolved functions and the trace. */
 	__atomic_store_n(&mt_state, next, __ATOMIC_RELEASE);

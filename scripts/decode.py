@@ -55,6 +55,7 @@ FRAMED = {
     0x22: ("NOTE", "time:T text:STR"),
     0x28: ("FOLD", "time:T kind:U count:U bytes:U brief:U largest:U native:N python:P"),
     0x29: ("YOUNG", "time:T bytes:U most:U since:U"),
+    0x2a: ("SAMPLING", "time:T mean_bytes:U"),
 }
 MASK = (1 << 64) - 1
 CHUNK = struct.Struct("<IIQIIIIQQIIQ")

@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 
 #include "core/clock.h"
+#include "core/sampling.h"
 #include "sys/fmt.h"
 #include "sys/sys.h"
 
@@ -386,6 +387,8 @@ void *mt_file_claim(uint32_t units, uint64_t *offset, void **map, uint64_t *map_
 	first = __atomic_fetch_add(&h->next, units, __ATOMIC_RELAXED);
 	err = extend(fd, first + units);
 	*offset = MT_HEADER_BYTES + first * MT_UNIT_BYTES;
+	if (mt_file.max_bytes)
+		mt_sampling_pressure(*offset, mt_file.max_bytes);
 	low = *offset & ~(uint64_t)4095;
 	*map_bytes = ((*offset + (uint64_t)units * MT_UNIT_BYTES + 4095) & ~(uint64_t)4095) - low;
 	p = err ? NULL : mt_sys_mmap(*map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, low);

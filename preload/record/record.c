@@ -45,6 +45,8 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 
 	if (mt_unlikely(mt_record_paused))
 		return;
+	if (mt_unlikely(mt_sample_mean) && !mt_sample_take(t, block, size))
+		return;
 	MT_SELF_BEGIN();
 	{
 		struct stacks s = capture(t, caller);
@@ -58,6 +60,8 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 
 void mt_record_free(struct mt_thread *t, unsigned int kind, const void *block)
 {
+	if (mt_unlikely(mt_sample_mean) && !mt_sample_forget(block))
+		return;
 	MT_SELF_BEGIN();
 	MT_EMIT(t, free, .time = mt_clock_now(), .addr = (uintptr_t)block, .kind = kind);
 	MT_SELF_END();
@@ -65,9 +69,35 @@ void mt_record_free(struct mt_thread *t, unsigned int kind, const void *block)
 
 void mt_record_free_at(struct mt_thread *t, const void *block, uint64_t before)
 {
+	if (mt_unlikely(mt_sample_mean) && !mt_sample_resized(t))
+		return;
 	MT_SELF_BEGIN();
 	MT_EMIT(t, free, .time = before, .addr = (uintptr_t)block);
 	MT_SELF_END();
+}
+
+/* Of which of the two blocks there is a record: of both: true, and it is one record; else the free
+ * or the allocation is recorded here. */
+static MT_COLD int sampled_realloc(struct mt_thread *t, unsigned int kind, const void *old,
+				   const void *block, size_t size, uint64_t before,
+				   struct mt_caller caller)
+{
+	int known = mt_sample_resized(t);
+	int taken = !mt_record_paused && mt_sample_take(t, block, size);
+
+	if (known && taken)
+		return 1;
+	MT_SELF_BEGIN();
+	if (known) {
+		MT_EMIT(t, free, .time = before, .addr = (uintptr_t)old, .kind = kind);
+	} else if (taken) {
+		struct stacks s = capture(t, caller);
+
+		MT_EMIT(t, alloc, .time = mt_clock_now(), .addr = (uintptr_t)block, .size = size,
+			.native = s.native, .python = s.python, .kind = kind);
+	}
+	MT_SELF_END();
+	return 0;
 }
 
 void mt_record_realloc(struct mt_thread *t, unsigned int kind, const void *old, const void *block,
@@ -75,6 +105,9 @@ void mt_record_realloc(struct mt_thread *t, unsigned int kind, const void *old, 
 {
 	uint64_t after = mt_clock_now();
 
+	if (mt_unlikely(mt_sample_mean) &&
+	    !sampled_realloc(t, kind, old, block, size, before, caller))
+		return;
 	if (mt_unlikely(mt_record_paused)) {
 		if (kind == MT_KIND_HEAP)
 			mt_record_free_at(t, old, before);
