@@ -19,6 +19,8 @@
 #include <stdint.h>
 
 #include "memtrace/events.h"
+#include "model/sampled.h"
+#include "util/arena.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -42,6 +44,7 @@ struct site {
 		live_count; /* CONTRACT: at each process's own end, latest generations */
 	uint64_t peak_bytes; /* highest in one process */
 	uint64_t short_lived_count; /* freed within SHORT_LIVED_NS of their allocation */
+	struct sampled *sampled; /* NULL: exact */
 	uint32_t first_use; /* index of first struct site_use in model->uses, sorted by process */
 	uint32_t use_count;
 };
@@ -53,6 +56,7 @@ struct site_use {
 	uint32_t site, process;
 	uint64_t allocations, frees, bytes_allocated, live_bytes, live_count, peak_bytes;
 	uint64_t short_lived_count;
+	struct sampled *sampled; /* NULL: exact */
 	/* Of the blocks live at its end, by birth: the first and last, and how many in each quarter
 	 * of the process's life. Only meaningful where live_count is not 0. */
 	int64_t first_live_birth, last_live_birth;
@@ -166,6 +170,7 @@ struct process {
 	int64_t peak_live_time;
 	uint64_t peak_rss, peak_pss; /* 0: not measured */
 	uint64_t lost_events, unknown_frees, missed_frees;
+	struct process_sampled *sampled; /* NULL: exact */
 	bool fork_inexact;
 	struct sample *samples;
 	size_t sample_count;
@@ -190,9 +195,13 @@ struct trace_info {
 	char mode[16],
 		events[16]; /* as recorded: "full", "folded" asked but "all" written: see notes */
 	uint64_t sample_bytes; /* 0: not sampled */
+	uint64_t coarsest_bytes; /* largest mean of a SAMPLING record; 0: none */
+	int64_t sampled_from; /* time of the first one */
+	bool stopped; /* a process could record no more: what it freed later is not known */
 };
 
 struct model {
+	struct arena arena; /* of the structs sampled */
 	struct trace_info *traces;
 	size_t trace_count;
 	struct process *processes;

@@ -40,6 +40,8 @@ struct replay {
 	uint64_t now; /* time of the last record */
 	uint64_t peak_time; /* units */
 	VEC(struct remap) remaps;
+	struct sampling *sampling; /* NULL: nothing was sampled so far */
+	uint32_t mean; /* of the block being taken */
 	bool missed; /* what map_removed() is told of was not given back by anybody */
 };
 

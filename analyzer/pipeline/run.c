@@ -277,6 +277,7 @@ static void complete_checks(struct run *run, struct model *m, const struct build
 		check->counts[COUNT_UNKNOWN_FREES] = counts[i].unknown_frees;
 		check->counts[COUNT_MISSED_FREES] = counts[i].missed_frees;
 		check->running = m->traces[i].running;
+		m->traces[i].stopped = check->counts[COUNT_WRITER_ERROR] != 0;
 		m->traces[i].recovered = is_damaged(check);
 		m->traces[i].complete = !m->traces[i].recovered &&
 					!check->counts[COUNT_LOST_EVENTS] &&
