@@ -325,6 +325,8 @@ __attribute__((constructor)) static void constructor(void)
 	int saved = errno;
 
 	first_call();
+	if (mt_state == MT_STATE_OFF && mt_config.mode == MT_MODE_DORMANT)
+		mt_environ_install(); /* children are dormant, too, wherever they run */
 	if (mt_state == MT_STATE_RUNNING) {
 		mt_tls.guard = MT_GUARD_SELF;
 		mt_environ_install();

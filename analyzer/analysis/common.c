@@ -47,20 +47,36 @@ void put_count(struct result *doc, struct rvalue *object, const char *key, uint6
 	r_int(doc, object, key, v > INT64_MAX ? INT64_MAX : (int64_t)v);
 }
 
+static void put_interval(struct result *doc, struct rvalue *object, const char *key, uint64_t low,
+			 uint64_t high)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "%s_low", key);
+	put_count(doc, object, name, low);
+	snprintf(name, sizeof(name), "%s_high", key);
+	put_count(doc, object, name, high);
+}
+
 void put_estimate(struct result *doc, struct rvalue *object, const char *key, uint64_t v,
 		  const struct estimate *e, double step)
 {
 	struct interval i;
-	char name[64];
 
 	put_count(doc, object, key, v);
 	if (!e)
 		return;
 	i = sampled_interval(v, e, step);
-	snprintf(name, sizeof(name), "%s_low", key);
-	put_count(doc, object, name, i.low);
-	snprintf(name, sizeof(name), "%s_high", key);
-	put_count(doc, object, name, i.high);
+	put_interval(doc, object, key, i.low, i.high);
+}
+
+void put_peak(struct result *doc, struct rvalue *object, const char *key, uint64_t v,
+	      const struct sampled *s)
+{
+	put_count(doc, object, key, v);
+	if (s)
+		put_interval(doc, object, key, s->peak_seen < v ? s->peak_seen : v,
+			     sampled_interval(v, &s->peak.bytes, s->step_bytes).high);
 }
 
 void put_measured(struct result *doc, struct rvalue *object, const char *key, uint64_t v)

@@ -24,6 +24,10 @@ void put_count(struct result *doc, struct rvalue *object, const char *key, uint6
 /* The same, and KEY_low and KEY_high, its 95 % interval. e NULL: it is exact. step: see sampled.h. */
 void put_estimate(struct result *doc, struct rvalue *object, const char *key, uint64_t v,
 		  const struct estimate *e, double step);
+/* The same for a peak: the highest of many estimates is rather too high, so its low end is what was
+ * really recorded at one time. s NULL: it is exact. */
+void put_peak(struct result *doc, struct rvalue *object, const char *key, uint64_t v,
+	      const struct sampled *s);
 /* Of a struct sampled *s or NULL: what put_estimate wants for a member such as live.bytes. */
 #define ESTIMATE(s, member) ((s) ? &(s)->member : NULL)
 /* The same, and null for 0: it was not measured. */

@@ -50,12 +50,16 @@ static void put_memory(struct result *doc, struct rvalue *o, const struct model 
 	put_estimate(doc, o, "bytes_allocated", p->bytes_allocated, ESTIMATE(s, all.taken.bytes),
 		     bytes);
 	put_kinds(doc, o, p->kinds, s);
-	put_estimate(doc, o, "live_at_end_bytes", p->live_bytes, ESTIMATE(s, all.live.bytes),
-		     bytes);
-	put_estimate(doc, o, "live_at_end_count", p->live_count, ESTIMATE(s, all.live.count),
-		     count);
-	put_estimate(doc, o, "peak_live_bytes", p->peak_live_bytes, ESTIMATE(s, all.peak.bytes),
-		     bytes);
+	if (p->live_unknown) {
+		r_null(doc, o, "live_at_end_bytes");
+		r_null(doc, o, "live_at_end_count");
+	} else {
+		put_estimate(doc, o, "live_at_end_bytes", p->live_bytes,
+			     ESTIMATE(s, all.live.bytes), bytes);
+		put_estimate(doc, o, "live_at_end_count", p->live_count,
+			     ESTIMATE(s, all.live.count), count);
+	}
+	put_peak(doc, o, "peak_live_bytes", p->peak_live_bytes, s ? &s->all : NULL);
 	r_float(doc, o, "peak_live_s", process_seconds(m, p, p->peak_live_time));
 	put_estimate(doc, o, "inherited_live_bytes", p->inherited_live_bytes,
 		     ESTIMATE(s, inherited.bytes), bytes);

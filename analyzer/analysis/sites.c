@@ -132,7 +132,7 @@ static void put_counts(struct result *doc, struct rvalue *o, const struct site_u
 	put_estimate(doc, o, "frees", u->frees, ESTIMATE(e, freed.count), count);
 	put_estimate(doc, o, "bytes_allocated", u->bytes_allocated, ESTIMATE(e, taken.bytes),
 		     bytes);
-	put_estimate(doc, o, "peak_bytes", u->peak_bytes, ESTIMATE(e, peak.bytes), bytes);
+	put_peak(doc, o, "peak_bytes", u->peak_bytes, e);
 }
 
 static void put_uses(struct analysis_input *in, struct result *doc, struct rvalue *o,
@@ -161,7 +161,7 @@ static void put_totals(struct result *doc, struct rvalue *o, const struct site *
 		     bytes);
 	put_estimate(doc, o, "live_bytes", s->live_bytes, ESTIMATE(e, live.bytes), bytes);
 	put_estimate(doc, o, "live_count", s->live_count, ESTIMATE(e, live.count), count);
-	put_estimate(doc, o, "peak_bytes", s->peak_bytes, ESTIMATE(e, peak.bytes), bytes);
+	put_peak(doc, o, "peak_bytes", s->peak_bytes, e);
 	put_estimate(doc, o, "short_lived_count", s->short_lived_count, ESTIMATE(e, brief.count),
 		     count);
 }

@@ -171,6 +171,7 @@ struct process {
 	uint64_t peak_rss, peak_pss; /* 0: not measured */
 	uint64_t lost_events, unknown_frees, missed_frees;
 	struct process_sampled *sampled; /* NULL: exact */
+	bool live_unknown; /* its live_* are 0: see model_forget_live() */
 	bool fork_inexact;
 	struct sample *samples;
 	size_t sample_count;
@@ -197,7 +198,7 @@ struct trace_info {
 	uint64_t sample_bytes; /* 0: not sampled */
 	uint64_t coarsest_bytes; /* largest mean of a SAMPLING record; 0: none */
 	int64_t sampled_from; /* time of the first one */
-	bool stopped; /* a process could record no more: what it freed later is not known */
+	bool stopped; /* the cap was reached: what was freed after that is not known */
 };
 
 struct model {
@@ -233,6 +234,9 @@ struct model {
 
 /* The value of a fact of a process, or of its nearest ancestor that has it; NULL: none. */
 const char *process_fact(const struct model *m, const struct process *p, const char *key);
+
+/* What processes of a stopped trace still held cannot be told: it becomes 0. */
+void model_forget_live(struct model *m);
 
 void model_free(struct model *m); /* accepts NULL */
 

@@ -30,6 +30,7 @@ struct sampled {
 	struct estimates taken, freed, live, peak, brief;
 	/* Largest x sqrt(w (w - 1)) of a block: how far one that was missed may change a sum. */
 	double step_count, step_bytes;
+	uint64_t peak_seen; /* highest sum of blocks that were recorded: so much it was at least */
 };
 
 /* Of a process: heap and python together, by kind (heap or python), and what it inherited. */

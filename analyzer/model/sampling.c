@@ -234,6 +234,7 @@ static void settle_process(const struct builder *b, const struct proc *proc, str
 	raise(&p->inherited_freed_count, &s->inherited_freed.count);
 	raise_kind(&p->kinds[MT_KIND_HEAP], &s->heap);
 	raise_kind(&p->kinds[MT_KIND_PYTHON], &s->python);
+	s->all.peak_seen = p->peak_live_bytes;
 	if (s->peak > (double)p->peak_live_bytes) {
 		p->peak_live_bytes = (uint64_t)llround(s->peak);
 		p->peak_live_time = timebase_ns(&b->clocks.items[proc->trace], s->peak_time);
@@ -248,6 +249,7 @@ static void settle_site(struct local_site *s)
 	raise(&s->live_bytes, &s->sampled->live.bytes);
 	raise(&s->live_count, &s->sampled->live.count);
 	raise(&s->short_lived_count, &s->sampled->brief.count);
+	s->sampled->peak_seen = s->peak_bytes;
 	if (s->peak_estimate > (double)s->peak_bytes)
 		s->peak_bytes = (uint64_t)llround(s->peak_estimate);
 }
@@ -291,8 +293,10 @@ static void site_add(struct sampled *to, const struct site *s, const struct site
 	if (!live)
 		memset(&part.live, 0, sizeof(part.live));
 	sampled_sum(to, &part);
-	if (u->peak_bytes == s->peak_bytes)
+	if (u->peak_bytes == s->peak_bytes) {
 		to->peak = part.peak;
+		to->peak_seen = part.peak_seen;
+	}
 }
 
 void sampling_sites(struct model *m, const bool *superseded)
@@ -309,5 +313,44 @@ void sampling_sites(struct model *m, const bool *superseded)
 				s->sampled = arena_alloc(&m->arena, sizeof(*s->sampled));
 			site_add(s->sampled, s, u, !superseded[u->process]);
 		}
+	}
+}
+
+/* ---- traces that were stopped ---------------------------------------------------------------- */
+
+static void forget_kinds(struct process *p)
+{
+	for (size_t k = 0; k < MT_KINDS; k++)
+		p->kinds[k].live_bytes = p->kinds[k].live_count = 0;
+	p->live_unknown = true;
+	p->live_bytes = p->live_count = 0;
+	p->inherited_live_bytes = p->inherited_live_count = 0;
+	if (p->sampled) {
+		memset(&p->sampled->all.live, 0, sizeof(p->sampled->all.live));
+		memset(&p->sampled->heap.live, 0, sizeof(p->sampled->heap.live));
+		memset(&p->sampled->python.live, 0, sizeof(p->sampled->python.live));
+		memset(&p->sampled->inherited, 0, sizeof(p->sampled->inherited));
+	}
+}
+
+void model_forget_live(struct model *m)
+{
+	for (size_t i = 0; i < m->process_count; i++)
+		if (m->traces[m->processes[i].trace].stopped)
+			forget_kinds(&m->processes[i]);
+	for (size_t i = 0; i < m->use_count; i++) {
+		struct site_use *u = &m->uses[i];
+		struct site *s = &m->sites[u->site];
+
+		if (!m->processes[u->process].live_unknown)
+			continue;
+		/* A superseded one is not in the site's sum. */
+		s->live_bytes -= u->live_bytes < s->live_bytes ? u->live_bytes : s->live_bytes;
+		s->live_count -= u->live_count < s->live_count ? u->live_count : s->live_count;
+		u->live_bytes = u->live_count = 0;
+		if (u->sampled)
+			memset(&u->sampled->live, 0, sizeof(u->sampled->live));
+		if (s->sampled)
+			memset(&s->sampled->live, 0, sizeof(s->sampled->live));
 	}
 }

@@ -68,7 +68,8 @@ struct mt_file_header {
 	uint32_t flags; /* atomic; enum mt_file_flags */
 	uint32_t error; /* atomic; errno that ended recording in some process, 0: none */
 	uint32_t table_full; /* atomic; 1: a process found no free slot in the table */
-	uint8_t reserved1[32];
+	uint64_t paid; /* atomic; bytes, at least, of frees of what was recorded in full before sampling began */
+	uint8_t reserved1[24];
 	uint8_t reserved2[4096 - 320];
 };
 

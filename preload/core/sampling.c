@@ -17,9 +17,22 @@ uint32_t mt_sample_degraded;
 static uint64_t base_mean;
 static uint32_t step;
 
-/* 32nds of the cap from which on each step holds. The first half is as much as the frees of all
- * that was recorded in it are likely to need; the last 16th is theirs alone. */
-static const uint8_t from[STEPS] = { 16, 19, 22, 24, 26, 28, 29, 30 };
+/* 32nds of the cap from which on each step holds, not counting frees of blocks from before the
+ * first. What was recorded up to it needs less than half as much again for its frees (a FREE has
+ * 4 to 8 bytes, an ALLOC 5 to 12): so together they stay below the cap. */
+static const uint8_t from[STEPS] = { 10, 11, 12, 13, 14, 15, 16, 17 };
+
+static uint32_t due; /* frees not yet told of */
+
+void mt_sampling_old_free(void)
+{
+	__atomic_fetch_add(&due, 1, __ATOMIC_RELAXED);
+}
+
+uint64_t mt_sampling_old_frees(void)
+{
+	return __atomic_exchange_n(&due, 0, __ATOMIC_RELAXED);
+}
 
 void mt_sampling_pressure(uint64_t used, uint64_t cap)
 {

@@ -26,7 +26,12 @@ extern uint64_t mt_sample_mean;
 /* Recording was full until mt_sample_mean was set: blocks from before are in the trace. */
 extern uint32_t mt_sample_degraded;
 
-/* The trace has `used` bytes of the `cap` it may have: thins recording out as it fills. */
+/* The free of a block from before is recorded; how many since the last question. */
+void mt_sampling_old_free(void);
+uint64_t mt_sampling_old_frees(void);
+
+/* The trace has `used` bytes of the `cap` it may have, frees of blocks from before left out: thins
+ * recording out as it fills. */
 void mt_sampling_pressure(uint64_t used, uint64_t cap);
 
 #endif

@@ -27,6 +27,7 @@
 #endif
 
 #define GROUP_BYTES ((uint64_t)256 << 10) /* least space reserved at once */
+#define FREE_BYTES 4 /* of a FREE record, at least */
 #define POPULATE_BYTES ((size_t)16 << 10) /* smaller claims fault in by themselves */
 
 struct mt_file mt_file = { .fd = -1, .root_fd = -1 };
@@ -371,6 +372,14 @@ static void *claim_failed(int err)
 	return NULL;
 }
 
+static void thin_out(uint64_t used)
+{
+	uint64_t paid = mt_sampling_old_frees() * FREE_BYTES;
+
+	paid += __atomic_fetch_add(&mt_file.header->paid, paid, __ATOMIC_RELAXED);
+	mt_sampling_pressure(used > paid ? used - paid : 0, mt_file.max_bytes);
+}
+
 void *mt_file_claim(uint32_t units, uint64_t *offset, void **map, uint64_t *map_bytes)
 {
 	struct mt_file_header *h = mt_file.header;
@@ -388,7 +397,7 @@ void *mt_file_claim(uint32_t units, uint64_t *offset, void **map, uint64_t *map_
 	err = extend(fd, first + units);
 	*offset = MT_HEADER_BYTES + first * MT_UNIT_BYTES;
 	if (mt_file.max_bytes)
-		mt_sampling_pressure(*offset, mt_file.max_bytes);
+		thin_out(*offset);
 	low = *offset & ~(uint64_t)4095;
 	*map_bytes = ((*offset + (uint64_t)units * MT_UNIT_BYTES + 4095) & ~(uint64_t)4095) - low;
 	p = err ? NULL : mt_sys_mmap(*map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, low);

@@ -229,19 +229,27 @@ int mt_sample_take(struct mt_thread *t, const void *block, size_t size)
 	return 0;
 }
 
+static int is_from_before(const void *block)
+{
+	if (!mt_sample_degraded || mt_since_has(block))
+		return 0;
+	mt_sampling_old_free();
+	return 1;
+}
+
 int mt_sample_forget(const void *block)
 {
-	return mt_sample_remove(block) || (mt_sample_degraded && !mt_since_has(block));
+	return mt_sample_remove(block) || is_from_before(block);
 }
 
 enum { OLD_RECORDED, OLD_KNOWN, OLD_UNKNOWN };
 
 void mt_sample_resizing(struct mt_thread *t, const void *block)
 {
-	t->old_block = !block					    ? OLD_RECORDED
-		       : mt_sample_remove(block)		    ? OLD_KNOWN
-		       : mt_sample_degraded && !mt_since_has(block) ? OLD_RECORDED
-								    : OLD_UNKNOWN;
+	t->old_block = !block			 ? OLD_RECORDED
+		       : mt_sample_remove(block) ? OLD_KNOWN
+		       : is_from_before(block)	 ? OLD_RECORDED
+						 : OLD_UNKNOWN;
 }
 
 int mt_sample_resized(struct mt_thread *t)
