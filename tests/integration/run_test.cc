@@ -102,7 +102,6 @@ TEST(Run, WhatCannotStartHasItsOwnStatus)
 		{ {}, 125 },
 		{ { "--no-such-option", "true" }, 125 },
 		{ { "--depth", "zero", "true" }, 125 },
-		{ { "--mode", "asleep", "true" }, 125 },
 		{ { "--mode=sample", "--sample-bytes", "0", "true" }, 125 },
 	};
 
