@@ -377,7 +377,8 @@ static void thin_out(uint64_t used)
 	uint64_t paid = mt_sampling_old_frees() * FREE_BYTES;
 
 	paid += __atomic_fetch_add(&mt_file.header->paid, paid, __ATOMIC_RELAXED);
-	mt_sampling_pressure(used > paid ? used - paid : 0, mt_file.max_bytes);
+	used -= MT_HEADER_BYTES;
+	mt_sampling_pressure(used > paid ? used - paid : 0, mt_file.max_bytes - MT_HEADER_BYTES);
 }
 
 void *mt_file_claim(uint32_t units, uint64_t *offset, void **map, uint64_t *map_bytes)
@@ -396,7 +397,7 @@ void *mt_file_claim(uint32_t units, uint64_t *offset, void **map, uint64_t *map_
 	first = __atomic_fetch_add(&h->next, units, __ATOMIC_RELAXED);
 	err = extend(fd, first + units);
 	*offset = MT_HEADER_BYTES + first * MT_UNIT_BYTES;
-	if (mt_file.max_bytes)
+	if (mt_file.max_bytes > MT_HEADER_BYTES)
 		thin_out(*offset);
 	low = *offset & ~(uint64_t)4095;
 	*map_bytes = ((*offset + (uint64_t)units * MT_UNIT_BYTES + 4095) & ~(uint64_t)4095) - low;

@@ -3,6 +3,7 @@
  *   plain    keeps blocks, allocates and frees (and resizes) others, frees the kept ones but for a tenth
  *   threads  the same in 4 threads, each with a quarter; kept blocks are freed by the next thread
  *   fork     keeps blocks, forks: the child frees half of them and allocates, the parent waits
+ *   maps     as plain, and as many mappings come and go before the kept blocks are freed
  * Prints "truth allocations= frees= bytes= live_blocks= live_bytes=" of its own process, in `fork`
  * also "child inherited_freed=".
  *
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,6 +27,7 @@ struct part {
 };
 
 static pthread_barrier_t gate;
+static int with_maps;
 
 static size_t size_of(long i)
 {
@@ -77,12 +80,21 @@ static void drop(struct part *p)
 		}
 }
 
+/* Mappings are always recorded: they can fill any trace. */
+static void map_and_unmap(long count)
+{
+	for (long i = 0; i < count; i++)
+		munmap(mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 4096);
+}
+
 static void *work(void *arg)
 {
 	struct part *p = arg;
 
 	keep(p);
 	churn(p);
+	if (with_maps)
+		map_and_unmap(p->traffic);
 	pthread_barrier_wait(&gate);
 	drop(p->other);
 	return NULL;
@@ -116,6 +128,7 @@ int main(int argc, char **argv)
 
 	if (argc < 4)
 		return 2;
+	with_maps = !strcmp(argv[1], "maps");
 	pthread_barrier_init(&gate, NULL, (unsigned int)count);
 	for (int i = 0; i < count; i++) {
 		parts[i].count = atol(argv[2]) / count;
