@@ -45,6 +45,7 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 
 	if (mt_unlikely(mt_record_paused))
 		return;
+	/* A sampled block is listed at once: only ALLOC and REALLOC are weighed by the reader. */
 	if (mt_unlikely(mt_sample_mean) && !mt_sample_take(t, block, size))
 		return;
 	MT_SELF_BEGIN();
