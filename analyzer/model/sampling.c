@@ -7,6 +7,8 @@
 
 #include <math.h>
 
+#define NO_MORE (UINT64_C(1) << 50) /* mean: nothing is picked any more */
+
 struct sampling {
 	VEC(uint8_t) mean; /* by stream; 0: it lists all */
 };
@@ -260,13 +262,14 @@ static void settle_trace(struct builder *b, struct trace_info *t)
 		return;
 	builder_note(b,
 		     "%s: near its size cap (MEMTRACE_MAX_BYTES) recording fell from full to "
-		     "sampling, at %.3f s; at the end %s%llu bytes on average. What was allocated "
-		     "before is exact, frees of it were still recorded, the rest is estimated",
-		     t->path, (double)t->sampled_from / 1e9,
-		     t->coarsest_bytes >= UINT64_C(1) << 40
-			     ? "nothing but frees was recorded any more: one sample in "
-			     : "one sample was taken every ",
-		     (unsigned long long)t->coarsest_bytes);
+		     "sampling, at %.3f s. What was allocated before is exact and frees of it were "
+		     "still recorded; the rest is estimated",
+		     t->path, (double)t->sampled_from / 1e9);
+	if (t->coarsest_bytes >= NO_MORE)
+		builder_note(b,
+			     "%s: in the end no new allocations were recorded any more: totals "
+			     "and live values lack them",
+			     t->path);
 	memcpy(t->mode, "sample", sizeof("sample"));
 	t->sample_bytes = t->coarsest_bytes;
 }
