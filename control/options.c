@@ -31,8 +31,9 @@ static const struct option {
 static const struct {
 	const char *option, *value;
 } unbuilt[] = {
-	{ "mode", "sample" }, { "mode", "dormant" },	{ "sample-bytes", NULL },
-	{ "gpu", "on" },      { "cow-interval", NULL }, { "warn", NULL },
+	{ "gpu", "on" },
+	{ "cow-interval", NULL },
+	{ "warn", NULL },
 };
 
 static int is_built(const struct option *o, const char *value, size_t length)

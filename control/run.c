@@ -33,6 +33,15 @@ int preload_shim(void)
 	return result;
 }
 
+/* No trace will tell of it: nobody should look for one. */
+static void say_dormant(void)
+{
+	const char *mode = getenv("MEMTRACE_MODE"), *quiet = getenv("MEMTRACE_QUIET");
+
+	if (mode && !strcmp(mode, "dormant") && (!quiet || !strcmp(quiet, "0")))
+		complain("dormant: the shim is loaded and records nothing; no trace is written");
+}
+
 int command_run(int argc, char **argv)
 {
 	char path[PATH_MAX];
@@ -65,6 +74,7 @@ int command_run(int argc, char **argv)
 		complain("%s cannot be recorded: %s; running it as it is", path, why);
 	else if (preload_shim() < 0)
 		return EXIT_OWN_FAILURE;
+	say_dormant();
 	return supervise(argv + at);
 }
 

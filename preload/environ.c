@@ -82,7 +82,7 @@ static char *absolute_preload(char *entry)
 
 static char *token_entry(void)
 {
-	char *entry = mt_mem_alloc(MT_PATH_MAX + 256);
+	char *entry = mt_file.header ? mt_mem_alloc(MT_PATH_MAX + 256) : NULL;
 	size_t n;
 
 	if (!entry)
@@ -111,7 +111,7 @@ void mt_environ_install(void)
 		count++;
 	fresh = mt_mem_alloc((count + 2) * sizeof(*fresh));
 	token = token_entry();
-	if (!fresh || !token)
+	if (!fresh || (!token && mt_file.header))
 		return;
 	for (size_t i = 0; i < count; i++) {
 		if (!strncmp(environ[i], "MEMTRACE_TRACE=", 15))
@@ -120,7 +120,8 @@ void mt_environ_install(void)
 				     ? environ[i]
 				     : absolute_preload(environ[i]);
 	}
-	fresh[n++] = token;
+	if (token) /* none: dormant */
+		fresh[n++] = token;
 	fresh[n] = NULL;
 	environ = fresh;
 	mt_process_on_number = renew_number;

@@ -25,6 +25,7 @@
 #include "core/guard.h"
 #include "core/mem.h"
 #include "core/real.h"
+#include "core/sampling.h"
 #include "out/file.h"
 #include "out/place.h"
 #include "out/process.h"
@@ -132,15 +133,6 @@ static int trace_create(void)
 	return 0;
 }
 
-/* A mode that is not built yet: said once, and recorded as what is. */
-static void say_unbuilt(struct mt_thread *t)
-{
-	if (mt_config.mode != MT_MODE_SAMPLE)
-		return;
-	mt_log(MT_LOG_WARN, "MEMTRACE_MODE=sample is not built yet; recording in full");
-	mt_record_note(t, "sample mode was asked for and is not built yet: recorded in full");
-}
-
 static void fact(struct mt_thread *t, const char *key, const char *value)
 {
 	if (value)
@@ -164,8 +156,18 @@ static void machine_facts(struct mt_thread *t)
 		mt_fmt(text, sizeof(text), "%lu", (uint64_t)kib * 1024);
 		fact(t, "memory_total", text);
 	}
-	fact(t, "mode", "full");
-	fact(t, "events", mt_config.events == MT_EVENTS_FOLDED ? "folded" : "all");
+	fact(t, "events", mt_record_is_folded() ? "folded" : "all");
+}
+
+static void mode_facts(struct mt_thread *t)
+{
+	char text[32];
+
+	fact(t, "mode", mt_config.mode == MT_MODE_SAMPLE ? "sample" : "full");
+	if (mt_config.mode != MT_MODE_SAMPLE)
+		return;
+	mt_fmt(text, sizeof(text), "%lu", (uint64_t)mt_config.sample_bytes);
+	fact(t, "sample_bytes", text);
 }
 
 static void image_facts(struct mt_thread *t)
@@ -195,7 +197,7 @@ static void introduce(void)
 	image_facts(t);
 	if (mt_process.reason == MT_PROCESS_ROOT) {
 		machine_facts(t);
-		say_unbuilt(t);
+		mode_facts(t);
 	}
 	if (mt_config.python == MT_PYTHON_OBJECTS && mt_pymem_install())
 		fact(t, "python_mode", "objects");
@@ -211,11 +213,13 @@ static int start(void)
 	if (mt_config.mode == MT_MODE_DORMANT)
 		return -1;
 	mt_file.max_bytes = (uint64_t)mt_config.max_bytes;
+	if (mt_config.mode == MT_MODE_SAMPLE)
+		mt_sample_mean = (uint64_t)mt_config.sample_bytes;
 	if ((*mt_config.trace ? trace_join() : trace_create()) < 0)
 		return -1;
 	mt_gate_init();
 	mt_thread_init();
-	mt_record_init(mt_config.events == MT_EVENTS_FOLDED);
+	mt_record_init(mt_config.mode == MT_MODE_FULL && mt_config.events == MT_EVENTS_FOLDED);
 	introduce();
 	return 0;
 }
@@ -232,6 +236,11 @@ static void first_call(void)
 	mt_tls.guard = MT_GUARD_SELF;
 	next = start() < 0 ? MT_STATE_OFF : MT_STATE_RUNNING;
 	mt_cxx_decide(next == MT_STATE_RUNNING);
+	if (next == MT_STATE_OFF && mt_real.malloc && mt_real.calloc && mt_real.realloc &&
+	    mt_real.free)
+		mt_light = MT_LIGHT_PASS;
+	else if (next == MT_STATE_RUNNING && mt_config.mode == MT_MODE_SAMPLE)
+		mt_light = MT_LIGHT_SAMPLE;
 	mt_tls.guard = MT_GUARD_NONE;
 	/* Release: who sees RUNNING sees the resolved functions and the trace. */
 	__atomic_store_n(&mt_state, next, __ATOMIC_RELEASE);
@@ -330,6 +339,8 @@ __attribute__((constructor)) static void constructor(void)
 	struct mt_thread *t;
 
 	first_call();
+	if (mt_state == MT_STATE_OFF && mt_config.mode == MT_MODE_DORMANT)
+		mt_environ_install(); /* children are dormant, too, wherever they run */
 	if (mt_state == MT_STATE_RUNNING) {
 		t = mt_enter();
 		mt_tls.guard = MT_GUARD_SELF;

@@ -55,6 +55,7 @@ FRAMED = {
     0x22: ("NOTE", "time:T text:STR"),
     0x28: ("FOLD", "time:T kind:U count:U bytes:U brief:U largest:U native:N python:P"),
     0x29: ("YOUNG", "time:T bytes:U most:U since:U"),
+    0x2a: ("SAMPLING", "time:T mean_bytes:U"),
 }
 # Section 3.7: what chunks of kind 1 and 2 hold.
 NURSERY = struct.Struct("<IIQ64sQQQQ16x")

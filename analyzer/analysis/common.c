@@ -5,6 +5,7 @@
  */
 #include "analysis/common.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,6 +47,38 @@ void put_count(struct result *doc, struct rvalue *object, const char *key, uint6
 	r_int(doc, object, key, v > INT64_MAX ? INT64_MAX : (int64_t)v);
 }
 
+static void put_interval(struct result *doc, struct rvalue *object, const char *key, uint64_t low,
+			 uint64_t high)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "%s_low", key);
+	put_count(doc, object, name, low);
+	snprintf(name, sizeof(name), "%s_high", key);
+	put_count(doc, object, name, high);
+}
+
+void put_estimate(struct result *doc, struct rvalue *object, const char *key, uint64_t v,
+		  const struct estimate *e, double step)
+{
+	struct interval i;
+
+	put_count(doc, object, key, v);
+	if (!e)
+		return;
+	i = sampled_interval(v, e, step);
+	put_interval(doc, object, key, i.low, i.high);
+}
+
+void put_peak(struct result *doc, struct rvalue *object, const char *key, uint64_t v,
+	      const struct sampled *s)
+{
+	put_count(doc, object, key, v);
+	if (s)
+		put_interval(doc, object, key, s->peak_seen < v ? s->peak_seen : v,
+			     sampled_interval(v, &s->peak.bytes, s->step_bytes).high);
+}
+
 void put_measured(struct result *doc, struct rvalue *object, const char *key, uint64_t v)
 {
 	if (v)
@@ -62,7 +95,21 @@ void put_id(struct result *doc, struct rvalue *object, const char *key, uint32_t
 		r_int(doc, object, key, id);
 }
 
-void put_kinds(struct result *doc, struct rvalue *object, const struct kind_totals *kinds)
+static void put_kind(struct result *doc, struct rvalue *o, const struct kind_totals *k,
+		     const struct sampled *s)
+{
+	double count = s ? s->step_count : 0, bytes = s ? s->step_bytes : 0;
+
+	put_estimate(doc, o, "allocations", k->allocations, ESTIMATE(s, taken.count), count);
+	put_estimate(doc, o, "frees", k->frees, ESTIMATE(s, freed.count), count);
+	put_estimate(doc, o, "bytes_allocated", k->bytes_allocated, ESTIMATE(s, taken.bytes),
+		     bytes);
+	put_estimate(doc, o, "live_bytes", k->live_bytes, ESTIMATE(s, live.bytes), bytes);
+	put_estimate(doc, o, "live_count", k->live_count, ESTIMATE(s, live.count), count);
+}
+
+void put_kinds(struct result *doc, struct rvalue *object, const struct kind_totals *kinds,
+	       const struct process_sampled *sampled)
 {
 	struct rvalue *all = r_object(doc, object, "by_kind");
 
@@ -73,11 +120,11 @@ void put_kinds(struct result *doc, struct rvalue *object, const struct kind_tota
 		if (!k->allocations && !k->frees && !k->live_bytes)
 			continue;
 		o = r_object(doc, all, kind_names[i]);
-		put_count(doc, o, "allocations", k->allocations);
-		put_count(doc, o, "frees", k->frees);
-		put_count(doc, o, "bytes_allocated", k->bytes_allocated);
-		put_count(doc, o, "live_bytes", k->live_bytes);
-		put_count(doc, o, "live_count", k->live_count);
+		put_kind(doc, o, k,
+			 !sampled	       ? NULL
+			 : i == MT_KIND_HEAP   ? &sampled->heap
+			 : i == MT_KIND_PYTHON ? &sampled->python
+					       : NULL);
 	}
 }
 

@@ -21,12 +21,22 @@ double process_seconds(const struct model *m, const struct process *p, int64_t n
 
 /* Counts above 2^63-1 print as that. */
 void put_count(struct result *doc, struct rvalue *object, const char *key, uint64_t v);
+/* The same, and KEY_low and KEY_high, its 95 % interval. e NULL: it is exact. step: see sampled.h. */
+void put_estimate(struct result *doc, struct rvalue *object, const char *key, uint64_t v,
+		  const struct estimate *e, double step);
+/* The same for a peak: the highest of many estimates is rather too high, so its low end is what was
+ * really recorded at one time. s NULL: it is exact. */
+void put_peak(struct result *doc, struct rvalue *object, const char *key, uint64_t v,
+	      const struct sampled *s);
+/* Of a struct sampled *s or NULL: what put_estimate wants for a member such as live.bytes. */
+#define ESTIMATE(s, member) ((s) ? &(s)->member : NULL)
 /* The same, and null for 0: it was not measured. */
 void put_measured(struct result *doc, struct rvalue *object, const char *key, uint64_t v);
 /* null for NO_ID */
 void put_id(struct result *doc, struct rvalue *object, const char *key, uint32_t id);
-/* "by_kind": an object with the kinds that occur. */
-void put_kinds(struct result *doc, struct rvalue *object, const struct kind_totals *kinds);
+/* "by_kind": an object with the kinds that occur. sampled NULL: all is exact. */
+void put_kinds(struct result *doc, struct rvalue *object, const struct kind_totals *kinds,
+	       const struct process_sampled *sampled);
 
 /* A value of struct mt_ev_sample is one more than measured. False: it was not measured. */
 bool sample_value(uint64_t stored, uint64_t *value);

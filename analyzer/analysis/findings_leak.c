@@ -101,6 +101,15 @@ static bool is_still_growing(const struct process *p, const struct site_use *u)
 	       (double)(end_of(p) - u->last_live_birth) <= LAST_PART * life && is_spread(p, u);
 }
 
+/* A handful of sampled blocks tells nothing of when the others were born. */
+static bool is_thin(const struct site_use *u)
+{
+	const struct sampled *s = u->sampled;
+	double exact = s ? (double)u->live_count - s->live.count.sum : 0;
+
+	return s && exact + (double)s->live.count.blocks < MIN_BLOCKS;
+}
+
 static bool is_suspect(const struct model *m, const bool *importing, const struct site_use *u)
 {
 	const struct process *p = &m->processes[u->process];
@@ -108,8 +117,8 @@ static bool is_suspect(const struct model *m, const bool *importing, const struc
 	uint64_t blocks = blocks_of(p, u), bytes = bytes_of(p, u);
 
 	/* Only of a process that was seen to its own end is it known that nobody frees it later. */
-	if (p->end_kind != END_EXIT || m->window_to != INT64_MAX || s->backing ||
-	    importing[s->python])
+	if (m->traces[p->trace].stopped || is_thin(u) || p->end_kind != END_EXIT ||
+	    m->window_to != INT64_MAX || s->backing || importing[s->python])
 		return false;
 	return blocks >= MIN_BLOCKS && (double)blocks >= MIN_KEPT * (double)u->allocations &&
 	       (bytes >= MIN_BYTES || (double)bytes >= MIN_SHARE * (double)held_at_end(p)) &&

@@ -42,19 +42,34 @@ static void put_end(struct result *doc, struct rvalue *o, const struct process *
 static void put_memory(struct result *doc, struct rvalue *o, const struct model *m,
 		       const struct process *p)
 {
-	put_count(doc, o, "allocations", p->allocations);
-	put_count(doc, o, "frees", p->frees);
-	put_count(doc, o, "bytes_allocated", p->bytes_allocated);
-	put_kinds(doc, o, p->kinds);
-	put_count(doc, o, "live_at_end_bytes", p->live_bytes);
-	put_count(doc, o, "live_at_end_count", p->live_count);
-	put_count(doc, o, "peak_live_bytes", p->peak_live_bytes);
+	const struct process_sampled *s = p->sampled;
+	double count = s ? s->all.step_count : 0, bytes = s ? s->all.step_bytes : 0;
+
+	put_estimate(doc, o, "allocations", p->allocations, ESTIMATE(s, all.taken.count), count);
+	put_estimate(doc, o, "frees", p->frees, ESTIMATE(s, all.freed.count), count);
+	put_estimate(doc, o, "bytes_allocated", p->bytes_allocated, ESTIMATE(s, all.taken.bytes),
+		     bytes);
+	put_kinds(doc, o, p->kinds, s);
+	if (p->live_unknown) {
+		r_null(doc, o, "live_at_end_bytes");
+		r_null(doc, o, "live_at_end_count");
+	} else {
+		put_estimate(doc, o, "live_at_end_bytes", p->live_bytes,
+			     ESTIMATE(s, all.live.bytes), bytes);
+		put_estimate(doc, o, "live_at_end_count", p->live_count,
+			     ESTIMATE(s, all.live.count), count);
+	}
+	put_peak(doc, o, "peak_live_bytes", p->peak_live_bytes, s ? &s->all : NULL);
 	r_float(doc, o, "peak_live_s", process_seconds(m, p, p->peak_live_time));
 	put_count(doc, o, "peak_error_bytes", p->peak_error_bytes);
-	put_count(doc, o, "inherited_live_bytes", p->inherited_live_bytes);
-	put_count(doc, o, "inherited_live_count", p->inherited_live_count);
-	put_count(doc, o, "inherited_freed_bytes", p->inherited_freed_bytes);
-	put_count(doc, o, "inherited_freed_count", p->inherited_freed_count);
+	put_estimate(doc, o, "inherited_live_bytes", p->inherited_live_bytes,
+		     ESTIMATE(s, inherited.bytes), bytes);
+	put_estimate(doc, o, "inherited_live_count", p->inherited_live_count,
+		     ESTIMATE(s, inherited.count), count);
+	put_estimate(doc, o, "inherited_freed_bytes", p->inherited_freed_bytes,
+		     ESTIMATE(s, inherited_freed.bytes), bytes);
+	put_estimate(doc, o, "inherited_freed_count", p->inherited_freed_count,
+		     ESTIMATE(s, inherited_freed.count), count);
 	put_measured(doc, o, "peak_rss_bytes", p->peak_rss);
 	put_measured(doc, o, "peak_pss_bytes", p->peak_pss);
 	r_null(doc, o, "predates_attach_bytes");

@@ -121,6 +121,20 @@ static void put_stack(struct analysis_input *in, struct result *doc, struct rval
 	stack_release(&st);
 }
 
+static void put_counts(struct result *doc, struct rvalue *o, const struct site_use *u)
+{
+	const struct sampled *e = u->sampled;
+	double count = e ? e->step_count : 0, bytes = e ? e->step_bytes : 0;
+
+	put_estimate(doc, o, "live_bytes", u->live_bytes, ESTIMATE(e, live.bytes), bytes);
+	put_estimate(doc, o, "live_count", u->live_count, ESTIMATE(e, live.count), count);
+	put_estimate(doc, o, "allocations", u->allocations, ESTIMATE(e, taken.count), count);
+	put_estimate(doc, o, "frees", u->frees, ESTIMATE(e, freed.count), count);
+	put_estimate(doc, o, "bytes_allocated", u->bytes_allocated, ESTIMATE(e, taken.bytes),
+		     bytes);
+	put_peak(doc, o, "peak_bytes", u->peak_bytes, e);
+}
+
 static void put_uses(struct analysis_input *in, struct result *doc, struct rvalue *o,
 		     const struct site *s)
 {
@@ -132,24 +146,24 @@ static void put_uses(struct analysis_input *in, struct result *doc, struct rvalu
 
 		r_int(doc, part, "proc", u->process);
 		r_int(doc, part, "pid", in->m->processes[u->process].pid);
-		put_count(doc, part, "live_bytes", u->live_bytes);
-		put_count(doc, part, "live_count", u->live_count);
-		put_count(doc, part, "allocations", u->allocations);
-		put_count(doc, part, "frees", u->frees);
-		put_count(doc, part, "bytes_allocated", u->bytes_allocated);
-		put_count(doc, part, "peak_bytes", u->peak_bytes);
+		put_counts(doc, part, u);
 	}
 }
 
 static void put_totals(struct result *doc, struct rvalue *o, const struct site *s)
 {
-	put_count(doc, o, "allocations", s->allocations);
-	put_count(doc, o, "frees", s->frees);
-	put_count(doc, o, "bytes_allocated", s->bytes_allocated);
-	put_count(doc, o, "live_bytes", s->live_bytes);
-	put_count(doc, o, "live_count", s->live_count);
-	put_count(doc, o, "peak_bytes", s->peak_bytes);
-	put_count(doc, o, "short_lived_count", s->short_lived_count);
+	const struct sampled *e = s->sampled;
+	double count = e ? e->step_count : 0, bytes = e ? e->step_bytes : 0;
+
+	put_estimate(doc, o, "allocations", s->allocations, ESTIMATE(e, taken.count), count);
+	put_estimate(doc, o, "frees", s->frees, ESTIMATE(e, freed.count), count);
+	put_estimate(doc, o, "bytes_allocated", s->bytes_allocated, ESTIMATE(e, taken.bytes),
+		     bytes);
+	put_estimate(doc, o, "live_bytes", s->live_bytes, ESTIMATE(e, live.bytes), bytes);
+	put_estimate(doc, o, "live_count", s->live_count, ESTIMATE(e, live.count), count);
+	put_peak(doc, o, "peak_bytes", s->peak_bytes, e);
+	put_estimate(doc, o, "short_lived_count", s->short_lived_count, ESTIMATE(e, brief.count),
+		     count);
 }
 
 static void put_site(struct analysis_input *in, struct result *doc, struct rvalue *list,
@@ -169,6 +183,8 @@ static void put_site(struct analysis_input *in, struct result *doc, struct rvalu
 struct rest {
 	uint64_t sites, short_lived;
 	struct kind_totals kinds[MT_KINDS];
+	struct process_sampled sampled;
+	bool is_sampled;
 };
 
 static void rest_add(struct rest *rest, const struct site *s)
@@ -180,6 +196,11 @@ static void rest_add(struct rest *rest, const struct site *s)
 	k->allocations += s->allocations;
 	k->frees += s->frees;
 	k->bytes_allocated += s->bytes_allocated;
+	if (s->sampled) {
+		sampled_sum(s->kind == MT_KIND_HEAP ? &rest->sampled.heap : &rest->sampled.python,
+			    s->sampled);
+		rest->is_sampled = true;
+	}
 	if (!s->backing) {
 		k->live_bytes += s->live_bytes;
 		k->live_count += s->live_count;
@@ -264,5 +285,5 @@ void analyse_sites(struct analysis_input *in, struct result *doc)
 	o = r_object(doc, result_root(doc), "sites_not_listed");
 	put_count(doc, o, "sites", rest.sites);
 	put_count(doc, o, "short_lived_count", rest.short_lived);
-	put_kinds(doc, o, rest.kinds);
+	put_kinds(doc, o, rest.kinds, rest.is_sampled ? &rest.sampled : NULL);
 }

@@ -51,8 +51,18 @@ static void put_host(struct result *doc, struct rvalue *o, const struct model *m
 struct totals {
 	uint64_t allocations, frees, bytes, trace_bytes, peak_error;
 	struct kind_totals kinds[MT_KINDS];
+	struct process_sampled sampled;
+	bool is_sampled;
 	bool complete, recovered, running;
 };
+
+static void add_sampled(struct totals *t, const struct process_sampled *s)
+{
+	t->is_sampled = true;
+	sampled_sum(&t->sampled.all, &s->all);
+	sampled_sum(&t->sampled.heap, &s->heap);
+	sampled_sum(&t->sampled.python, &s->python);
+}
 
 static struct totals totals_of(const struct model *m)
 {
@@ -66,6 +76,8 @@ static struct totals totals_of(const struct model *m)
 		t.bytes += p->bytes_allocated;
 		if (p->peak_error_bytes > t.peak_error)
 			t.peak_error = p->peak_error_bytes;
+		if (p->sampled)
+			add_sampled(&t, p->sampled);
 		for (size_t k = 0; k < MT_KINDS; k++) {
 			t.kinds[k].allocations += p->kinds[k].allocations;
 			t.kinds[k].frees += p->kinds[k].frees;
@@ -89,6 +101,7 @@ void analyse_trace(struct analysis_input *in, struct result *doc)
 	const struct trace_info *first = m->trace_count ? &m->traces[0] : NULL;
 	struct rvalue *o = r_object(doc, result_root(doc), "trace"), *files;
 	struct totals t = totals_of(m);
+	const struct sampled *s = t.is_sampled ? &t.sampled.all : NULL;
 
 	files = r_array(doc, o, "files");
 	for (size_t i = 0; i < m->trace_count; i++)
@@ -100,13 +113,15 @@ void analyse_trace(struct analysis_input *in, struct result *doc)
 	r_string(doc, o, "events_mode", first && first->events[0] ? first->events : NULL);
 	put_measured(doc, o, "sample_bytes", first ? first->sample_bytes : 0);
 	put_count(doc, o, "events", m->events);
-	put_count(doc, o, "allocations", t.allocations);
-	put_count(doc, o, "frees", t.frees);
-	put_count(doc, o, "bytes_allocated", t.bytes);
-	put_kinds(doc, o, t.kinds);
+	put_estimate(doc, o, "allocations", t.allocations, ESTIMATE(s, taken.count),
+		     t.sampled.all.step_count);
+	put_estimate(doc, o, "frees", t.frees, ESTIMATE(s, freed.count), t.sampled.all.step_count);
+	put_estimate(doc, o, "bytes_allocated", t.bytes, ESTIMATE(s, taken.bytes),
+		     t.sampled.all.step_bytes);
+	put_kinds(doc, o, t.kinds, t.is_sampled ? &t.sampled : NULL);
 	put_count(doc, o, "trace_bytes", t.trace_bytes);
 	/* What the trace does not say how it kept, it may have kept in a way nobody knows. */
-	if (first && first->events[0])
+	if (first && first->events[0] && !t.is_sampled)
 		put_count(doc, o, "peak_error_bytes", t.peak_error);
 	else
 		r_null(doc, o, "peak_error_bytes");

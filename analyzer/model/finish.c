@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/internal.h"
+#include "model/sampling.h"
 
 const char *proc_fact(const struct proc *p, const char *key)
 {
@@ -143,6 +143,7 @@ static uint32_t add_use(struct sites *all, const struct proc *p, const struct lo
 	u->live_count = s->live_count;
 	u->peak_bytes = s->peak_bytes;
 	u->short_lived_count = s->short_lived_count;
+	u->sampled = s->sampled;
 	if (born) {
 		u->first_live_birth = born->first;
 		u->last_live_birth = born->last;
@@ -210,6 +211,10 @@ static void merge_uses(struct sites *all)
 		to->live_bytes += u->live_bytes;
 		to->live_count += u->live_count;
 		to->short_lived_count += u->short_lived_count;
+		if (u->sampled && to->sampled)
+			sampled_sum(to->sampled, u->sampled);
+		else if (u->sampled)
+			to->sampled = u->sampled;
 		if (u->peak_bytes > to->peak_bytes)
 			to->peak_bytes = u->peak_bytes;
 	}
@@ -359,11 +364,12 @@ static void build_sites(struct builder *b, const uint32_t *new_id)
 	sort_sites(&all);
 	number_sites(&all, b->m);
 	index_release(&all.set);
-	free(superseded);
 	b->m->sites = all.sites.items;
 	b->m->site_count = all.sites.count;
 	b->m->uses = all.uses.items;
 	b->m->use_count = all.uses.count;
+	sampling_sites(b->m, superseded);
+	free(superseded);
 }
 
 /* ---- the model ------------------------------------------------------------------------------- */
@@ -478,6 +484,7 @@ struct model *builder_finish(struct builder *b, struct build_counts *counts)
 		describe(b, &b->procs.items[i], &b->processes.items[i]);
 		describe_trace(&b->traces.items[b->procs.items[i].trace], &b->procs.items[i]);
 	}
+	sampling_settle(b);
 	roles_assign(b);
 	for (size_t i = 0; i < b->procs.count; i++) {
 		struct proc *p = &b->procs.items[i];

@@ -13,6 +13,7 @@
 
 #include "model/build.h"
 #include "model/dict.h"
+#include "model/live.h"
 #include "util/arena.h"
 #include "util/hashmap.h"
 #include "util/index.h"
@@ -26,12 +27,15 @@ struct local_site {
 	uint32_t births; /* index + 1 in proc.births; 0: nothing is left */
 	uint64_t allocations, frees, bytes_allocated;
 	uint64_t live_bytes, live_count, peak_bytes, short_lived_count;
+	struct sampled *sampled; /* in the model's arena */
+	double peak_estimate; /* of bytes, where sampled */
 };
 
 /* When what a site has left was allocated; see struct site_use. */
 struct births {
 	int64_t first, last;
 	uint64_t count[4], bytes[4];
+	double carry; /* of the counts */
 };
 
 /* The clock of a trace: units to ns since its start. */
@@ -111,6 +115,8 @@ struct builder {
 	VEC(struct python_node) python;
 	struct index python_set;
 	uint64_t events;
+	uint64_t means[LIVE_MAX_MEAN + 1]; /* index 0: not sampled */
+	uint32_t mean_count;
 };
 
 /* builder.c */

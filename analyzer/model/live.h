@@ -25,13 +25,15 @@ extern "C" {
 
 struct live_block {
 	uint64_t key; /* never 0 */
-	uint64_t size;
+	uint64_t size : 57;
+	uint64_t mean : 7; /* index of the mean it was sampled with; 0: not sampled */
 	uint64_t birth; /* time, in the trace's units */
 	uint32_t site; /* of the process that made it */
 	uint32_t owner; /* that process, < LIVE_MAX_OWNER */
 };
 
 #define LIVE_MAX_OWNER 0x7fffffffu
+#define LIVE_MAX_MEAN 127
 
 struct live_layer;
 

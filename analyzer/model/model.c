@@ -58,6 +58,7 @@ void model_free(struct model *m)
 		free(m->marks[i].label);
 	for (size_t i = 0; i < m->note_count; i++)
 		free(m->notes[i]);
+	arena_release(&m->arena);
 	free(m->traces);
 	free(m->processes);
 	free(m->sites);

@@ -19,6 +19,8 @@
 #include <stdint.h>
 
 #include "memtrace/events.h"
+#include "model/sampled.h"
+#include "util/arena.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -42,6 +44,7 @@ struct site {
 		live_count; /* CONTRACT: at each process's own end, latest generations */
 	uint64_t peak_bytes; /* highest in one process */
 	uint64_t short_lived_count; /* lived less than MT_BRIEF_UNITS: model->brief_ns */
+	struct sampled *sampled; /* NULL: exact */
 	uint32_t first_use; /* index of first struct site_use in model->uses, sorted by process */
 	uint32_t use_count;
 };
@@ -51,6 +54,7 @@ struct site_use {
 	uint32_t site, process;
 	uint64_t allocations, frees, bytes_allocated, live_bytes, live_count, peak_bytes;
 	uint64_t short_lived_count;
+	struct sampled *sampled; /* NULL: exact */
 	/* Where the process has kept_known: its blocks alive at its shutdown, not at its end. */
 	uint64_t kept_bytes, kept_count;
 	/* Of the blocks live at its end, or those kept, by birth: the first and last, and how many
@@ -170,6 +174,8 @@ struct process {
 	uint64_t peak_error_bytes; /* the true peak is at most this much higher */
 	uint64_t peak_rss, peak_pss; /* 0: not measured */
 	uint64_t lost_events, unknown_frees, missed_frees;
+	struct process_sampled *sampled; /* NULL: exact */
+	bool live_unknown; /* its live_* are 0: see model_forget_live() */
 	bool fork_inexact;
 	struct sample *samples;
 	size_t sample_count;
@@ -194,9 +200,13 @@ struct trace_info {
 	char mode[16],
 		events[16]; /* as recorded: "full", "folded" asked but "all" written: see notes */
 	uint64_t sample_bytes; /* 0: not sampled */
+	uint64_t coarsest_bytes; /* largest mean of a SAMPLING record; 0: none */
+	int64_t sampled_from; /* time of the first one */
+	bool stopped; /* the cap was reached: what was freed after that is not known */
 };
 
 struct model {
+	struct arena arena; /* of the structs sampled */
 	struct trace_info *traces;
 	size_t trace_count;
 	struct process *processes;
@@ -229,6 +239,9 @@ struct model {
 
 /* The value of a fact of a process, or of its nearest ancestor that has it; NULL: none. */
 const char *process_fact(const struct model *m, const struct process *p, const char *key);
+
+/* What processes of a stopped trace still held cannot be told: it becomes 0. */
+void model_forget_live(struct model *m);
 
 void model_free(struct model *m); /* accepts NULL */
 

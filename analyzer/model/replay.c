@@ -7,6 +7,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "model/replay.h"
+#include "model/sampling.h"
 
 static inline bool in_totals(unsigned int kind)
 {
@@ -162,6 +163,8 @@ static void drop_inherited(struct replay *r, const struct live_block *b, bool fr
 		return;
 	r->out->inherited_live_bytes -= b->size;
 	r->out->inherited_live_count--;
+	if (r->sampling)
+		sampling_dropped_inherited(r, b, freed);
 	if (freed && r->counting) {
 		r->out->inherited_freed_bytes += b->size;
 		r->out->inherited_freed_count++;
@@ -171,9 +174,11 @@ static void drop_inherited(struct replay *r, const struct live_block *b, bool fr
 static void close_missed(struct replay *r, const struct live_block *old)
 {
 	r->p->missed_frees++;
-	if (old->owner == r->p->id)
+	if (old->owner == r->p->id) {
 		replay_dropped(r, site_at(r, old->owner, old->site), old->size, 1);
-	else
+		if (r->sampling)
+			sampling_dropped(r, site_at(r, old->owner, old->site), old, false, false);
+	} else
 		drop_inherited(r, old, false);
 }
 
@@ -182,6 +187,7 @@ static void block_take(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 	struct local_site *s = &r->p->sites.items[site];
 	struct live_block block = { .key = live_key(addr, s->kind & MT_KIND_MASK),
 				    .size = size,
+				    .mean = r->mean,
 				    .birth = time,
 				    .site = site,
 				    .owner = r->p->id };
@@ -190,6 +196,8 @@ static void block_take(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 	if (__builtin_expect(live_add(&r->live, &block, &old), 0))
 		close_missed(r, &old);
 	replay_taken(r, s, size);
+	if (r->sampling)
+		sampling_taken(r, s, &block);
 }
 
 static void block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t kind_flags)
@@ -197,6 +205,7 @@ static void block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 	unsigned int kind = (unsigned int)kind_flags & MT_KIND_MASK;
 	struct live_block block;
 	struct local_site *s;
+	bool brief;
 
 	if (kind_flags > UINT8_MAX || kind >= MT_KINDS || !live_key(addr, kind)) {
 		r->p->bad_values++;
@@ -213,11 +222,13 @@ static void block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 	s = &r->p->sites.items[block.site];
 	replay_dropped(r, s, block.size, 1);
 	replay_freed(r, kind);
+	brief = time - block.birth < MT_BRIEF_UNITS && block.birth >= r->from;
 	if (r->counting) {
 		s->frees++;
-		if (time - block.birth < MT_BRIEF_UNITS && block.birth >= r->from)
-			s->short_lived_count++;
+		s->short_lived_count += brief;
 	}
+	if (r->sampling)
+		sampling_dropped(r, s, &block, true, brief);
 }
 
 bool replay_plausible(struct replay *r, uint64_t addr, uint64_t size, uint64_t kind)
@@ -258,6 +269,7 @@ struct replay *replay_new(struct builder *b, uint32_t id, struct replay *parent)
 					       parent->out->inherited_live_bytes;
 		r->out->inherited_live_count = parent->out->live_count +
 					       parent->out->inherited_live_count;
+		sampling_fork(r, parent);
 	}
 	r->now = r->p->first_time;
 	if (!b->options.has_from || r->now >= r->from)
@@ -334,6 +346,17 @@ static const bool is_memory[256] = {
 	[MT_EV_MAP] = true,   [MT_EV_UNMAP] = true, [MT_EV_REMAP] = true,   [MT_EV_BREAK] = true,
 };
 
+/* Only what is listed at once is a sample; all else was recorded in full. */
+static uint32_t mean_of_record(const struct replay *r, const struct mt_record *rec,
+				uint32_t stream)
+{
+	if (rec->id != MT_EV_ALLOC && rec->id != MT_EV_REALLOC)
+		return 0;
+	return sampling_mean(r, stream,
+			      (rec->id == MT_EV_ALLOC ? rec->u.alloc.kind : rec->u.realloc.kind) &
+				      MT_KIND_MASK);
+}
+
 static void pass_to(struct replay *r, uint64_t time)
 {
 	if (time > r->now)
@@ -358,15 +381,21 @@ void replay_record(struct replay *r, const struct mt_record *record, enum replay
 		folds_young(r, &record->u.young, stream);
 	if (record->id == MT_EV_MARK && record->u.mark.kind == MT_MARK_SHUTDOWN)
 		note_shutdown(r);
+	if (record->id == MT_EV_SAMPLING) {
+		sampling_begin(r, stream, record->u.sampling.mean_bytes, r->now);
+		return;
+	}
 	if (!is_memory[record->id & 0xff]) {
 		record_add(r->b, r->p, record, stream, r->now,
-			   r->out->live_bytes + r->out->inherited_live_bytes);
+			   r->out->live_bytes + r->out->inherited_live_bytes +
+				   (r->sampling ? sampling_live_more(r) : 0));
 		return;
 	}
 	r->over = r->now > r->to;
 	if (r->over)
 		return;
 	r->b->events += r->counting && part != REPLAY_ALLOC;
+	r->mean = r->sampling ? mean_of_record(r, record, stream) : 0;
 	replay_memory(r, record, part, stream, r->now);
 }
 
@@ -378,7 +407,9 @@ struct leftover {
 	uint64_t start, length;
 };
 
-static void note_birth(struct leftover *left, uint32_t site, uint64_t birth, uint64_t bytes)
+/* weight: how many such blocks it stands for; what rounding takes goes to the next one. */
+static void note_birth(struct leftover *left, uint32_t site, uint64_t birth, uint64_t bytes,
+		       double weight)
 {
 	struct replay *r = left->r;
 	struct local_site *s = &r->p->sites.items[site];
@@ -401,8 +432,10 @@ static void note_birth(struct leftover *left, uint32_t site, uint64_t birth, uin
 		b->first = ns;
 	if (ns > b->last)
 		b->last = ns;
-	b->count[quarter]++;
-	b->bytes[quarter] += bytes;
+	b->carry += weight;
+	b->count[quarter] += (uint64_t)b->carry;
+	b->carry -= (double)(uint64_t)b->carry;
+	b->bytes[quarter] += (uint64_t)((double)bytes * weight);
 }
 
 static void leftover_block(void *arg, const struct live_block *block)
@@ -410,7 +443,8 @@ static void leftover_block(void *arg, const struct live_block *block)
 	struct leftover *left = arg;
 
 	if (block->owner == left->r->p->id)
-		note_birth(left, block->site, block->birth, block->size);
+		note_birth(left, block->site, block->birth, block->size,
+			   sampled_weight(block->size, left->r->b->means[block->mean]));
 }
 
 static void note_leftovers(struct replay *r)
@@ -424,7 +458,7 @@ static void note_leftovers(struct replay *r)
 	live_each_own(&r->live, leftover_block, &left);
 	for (; count--; range++)
 		if (range->owner == r->p->id)
-			note_birth(&left, range->site, range->birth, map_bytes(range));
+			note_birth(&left, range->site, range->birth, map_bytes(range), 1);
 }
 
 void replay_free(struct replay *r)
@@ -447,6 +481,7 @@ void replay_free(struct replay *r)
 	maps_release(&r->maps);
 	vec_release(&r->remaps);
 	folds_release(r);
+	sampling_free(r);
 	free(r->slots);
 	free(r);
 }

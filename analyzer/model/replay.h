@@ -51,6 +51,8 @@ struct replay {
 	struct index fold_set;
 	VEC(uint64_t) young_most; /* by stream: the largest in the window */
 	uint64_t young_peak, young_peak_time; /* highest listed and folded together; units */
+	struct sampling *sampling; /* NULL: nothing was sampled so far */
+	uint32_t mean; /* of the block being taken */
 	bool missed; /* what map_removed() is told of was not given back by anybody */
 };
 

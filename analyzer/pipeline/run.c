@@ -7,6 +7,7 @@
  */
 #include "pipeline/run.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -251,7 +252,10 @@ static void note_damage(struct builder *b, const struct pipeline_check *check)
 			     check->path, (unsigned long long)check->counts[COUNT_LOST_EVENTS]);
 	if (check->counts[COUNT_WRITER_ERROR])
 		builder_note(b, "%s: recording ended early in a process: %s", check->path,
-			     strerror((int)(check->counts[COUNT_WRITER_ERROR] & 0xfff)));
+			     check->counts[COUNT_WRITER_ERROR] == EOVERFLOW ?
+				     "its size cap (MEMTRACE_MAX_BYTES) was reached, and what was "
+				     "freed after that is not known: nothing is called live" :
+				     strerror((int)(check->counts[COUNT_WRITER_ERROR] & 0xfff)));
 	strbuf_release(&text);
 }
 
@@ -280,6 +284,7 @@ static void complete_checks(struct run *run, struct model *m, const struct build
 		check->counts[COUNT_UNKNOWN_FREES] = counts[i].unknown_frees;
 		check->counts[COUNT_MISSED_FREES] = counts[i].missed_frees;
 		check->running = m->traces[i].running;
+		m->traces[i].stopped = check->counts[COUNT_WRITER_ERROR] == EOVERFLOW;
 		m->traces[i].recovered = is_damaged(check);
 		m->traces[i].complete = !m->traces[i].recovered &&
 					!check->counts[COUNT_LOST_EVENTS] &&
@@ -287,6 +292,7 @@ static void complete_checks(struct run *run, struct model *m, const struct build
 					!check->counts[COUNT_WRITER_ERROR];
 		m->lost_events += check->counts[COUNT_LOST_EVENTS];
 	}
+	model_forget_live(m);
 	for (size_t i = 0; i < m->process_count; i++) {
 		struct process *p = &m->processes[i];
 		struct trace *t = run->inputs.items[p->trace].trace;

@@ -113,6 +113,23 @@ void text_wrap(struct text *t, enum text_style style, int indent, const char *s)
 	}
 }
 
+/* Half the interval of an estimate, relative to it: its neighbours are KEY_low and KEY_high. */
+static void add_uncertainty(struct strbuf *sb, const struct rvalue *v)
+{
+	const struct rvalue *low = v->next, *high = low ? low->next : NULL;
+	size_t n = v->key ? strlen(v->key) : 0;
+	double half;
+
+	if (!n || !high || !low->key || strncmp(low->key, v->key, n) != 0 ||
+	    strcmp(low->key + n, "_low") != 0 || high->u.integer <= low->u.integer)
+		return;
+	half = ((double)high->u.integer - (double)low->u.integer) / 2;
+	if (v->u.integer <= 0 || half >= (double)v->u.integer)
+		strbuf_addstr(sb, " (rough)");
+	else
+		strbuf_addf(sb, " ±%.0f%%", half * 100 / (double)v->u.integer);
+}
+
 void text_size(struct strbuf *sb, const struct rvalue *v)
 {
 	static const char *const units[] = { "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
@@ -125,11 +142,13 @@ void text_size(struct strbuf *sb, const struct rvalue *v)
 	}
 	if (v->u.integer < 1024) {
 		strbuf_addf(sb, "%" PRId64 " B", v->u.integer);
+		add_uncertainty(sb, v);
 		return;
 	}
 	for (size = (double)v->u.integer / 1024; size >= 1023.95; i++)
 		size /= 1024;
 	strbuf_addf(sb, "%.1f %s", size, units[i]);
+	add_uncertainty(sb, v);
 }
 
 void text_count(struct strbuf *sb, const struct rvalue *v)
@@ -148,6 +167,7 @@ void text_count(struct strbuf *sb, const struct rvalue *v)
 			strbuf_addch(sb, ',');
 		strbuf_addch(sb, digits[i]);
 	}
+	add_uncertainty(sb, v);
 }
 
 /* ---- curves

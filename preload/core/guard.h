@@ -31,12 +31,14 @@ enum mt_guard {
 struct mt_tls {
 	struct mt_thread *thread; /* NULL: not adopted yet, or given back */
 	uint32_t guard; /* enum mt_guard */
+	uint64_t countdown; /* bytes to the next sample; 0: not drawn yet (record/sample.h) */
 };
 
 extern __thread struct mt_tls mt_tls __attribute__((tls_model("initial-exec")));
 
 #define mt_likely(x) __builtin_expect(!!(x), 1)
 #define mt_unlikely(x) __builtin_expect(!!(x), 0)
+#define MT_COLD __attribute__((cold, noinline))
 #define MT_EXPORT __attribute__((visibility("default")))
 
 /* Everything that is not the common case; see guard.c. */

@@ -37,6 +37,12 @@ struct mt_thread {
 		uint32_t next, end;
 	} ids[6];
 
+	/* Owned by record/sample.c. */
+	uint64_t random; /* state of its random numbers */
+	uint64_t sample_mean; /* with which the stream is sampled; 0: it lists all */
+	uint32_t random_of; /* pid + 1 of the process they are of; 0: not seeded */
+	uint32_t old_block; /* of the realloc under way */
+
 	struct mt_thread *next_all; /* list of all, never shrinks */
 	struct mt_thread *next_free; /* stack of those without a thread */
 	void *map; /* the mapping that holds `chunk` */

@@ -25,11 +25,32 @@ static void *rescue(void *block, size_t size)
 	return fresh;
 }
 
+/*
+ * Where not every call is looked at (core/sampling.h), most leave here: ahead of the thread's
+ * struct, the stamp and the stack. The guard is still set around the real call, for a mapping made
+ * inside it is its backing store.
+ */
+#define LEAVE_EARLY(unknown, size, call)                                                           \
+	if (mt_unlikely(mt_light)) {                                                               \
+		if (mt_light == MT_LIGHT_PASS)                                                     \
+			return call;                                                               \
+		if ((unknown) && mt_sample_skips(size)) {                                          \
+			void *quick_;                                                              \
+                                                                                                   \
+			mt_tls.guard = MT_GUARD_REAL;                                              \
+			quick_ = call;                                                             \
+			mt_tls.guard = MT_GUARD_NONE;                                              \
+			return quick_;                                                             \
+		}                                                                                  \
+	}
+
 MT_EXPORT void *malloc(size_t size)
 {
-	struct mt_thread *t = mt_enter();
+	struct mt_thread *t;
 	void *p;
 
+	LEAVE_EARLY(1, size, mt_real.malloc(size))
+	t = mt_enter();
 	if (mt_unlikely(!mt_real.malloc))
 		return mt_bootstrap_alloc(16, size);
 	p = mt_real.malloc(size);
@@ -47,6 +68,10 @@ MT_EXPORT void free(void *block)
 
 	if (!block || mt_unlikely(mt_bootstrap_owns(block)))
 		return;
+	if (mt_unlikely(mt_light) && (mt_light == MT_LIGHT_PASS || mt_sample_is_unknown(block))) {
+		mt_real.free(block);
+		return;
+	}
 	t = mt_enter();
 	if (t)
 		mt_record_free(t, MT_KIND_HEAP, block);
@@ -58,10 +83,13 @@ MT_EXPORT void free(void *block)
 
 MT_EXPORT void *calloc(size_t count, size_t size)
 {
-	struct mt_thread *t = mt_enter();
+	struct mt_thread *t;
 	size_t total;
 	void *p;
 
+	LEAVE_EARLY(!__builtin_mul_overflow(count, size, &total), total,
+		    mt_real.calloc(count, size))
+	t = mt_enter();
 	if (mt_unlikely(!mt_real.calloc)) {
 		if (__builtin_mul_overflow(count, size, &total)) {
 			errno = ENOMEM;
@@ -88,6 +116,8 @@ static void resized(struct mt_thread *t, void *block, void *p, size_t size, uint
 		mt_record_realloc(t, MT_KIND_HEAP, block, p, size, before, caller);
 	else if (block && !size) /* glibc: realloc(p, 0) frees and returns NULL */
 		mt_record_free_at(t, MT_KIND_HEAP, block, before);
+	else if (block)
+		mt_record_kept(t, block);
 }
 
 MT_EXPORT void *realloc(void *block, size_t size)
@@ -98,12 +128,13 @@ MT_EXPORT void *realloc(void *block, size_t size)
 
 	if (mt_unlikely(block && mt_bootstrap_owns(block)))
 		return rescue(block, size);
+	LEAVE_EARLY(mt_sample_is_unknown(block), size, mt_real.realloc(block, size))
 	t = mt_enter();
 	if (mt_unlikely(!mt_real.realloc))
 		return mt_bootstrap_alloc(16, size);
 	if (!t)
 		return mt_real.realloc(block, size);
-	before = mt_clock_now();
+	before = mt_record_resizing(t, block);
 	p = mt_real.realloc(block, size);
 	resized(t, block, p, size, before, MT_CALLER());
 	mt_leave(t);
@@ -123,10 +154,11 @@ MT_EXPORT void *reallocarray(void *block, size_t count, size_t size)
 	}
 	if (mt_unlikely(block && mt_bootstrap_owns(block)))
 		return rescue(block, total);
+	LEAVE_EARLY(mt_sample_is_unknown(block), total, mt_real.realloc(block, total))
 	t = mt_enter();
 	if (mt_unlikely(!mt_real.realloc))
 		return mt_bootstrap_alloc(16, total);
-	before = mt_clock_now();
+	before = t ? mt_record_resizing(t, block) : 0;
 	/* Not the real reallocarray: glibc's calls realloc through the PLT, and that is us again. */
 	p = mt_real.realloc(block, total);
 	if (!t)

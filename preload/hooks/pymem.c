@@ -71,7 +71,7 @@ static void *wrap_realloc(void *ctx, void *block, size_t size)
 {
 	const struct allocator *a = ctx;
 	struct mt_thread *t = enter();
-	uint64_t before = t ? mt_clock_now() : 0;
+	uint64_t before = t ? mt_record_resizing(t, block) : 0;
 	void *p = a->realloc(a->ctx, block, size);
 
 	if (!t)
@@ -80,6 +80,8 @@ static void *wrap_realloc(void *ctx, void *block, size_t size)
 		mt_record_realloc(t, MT_KIND_PYTHON, block, p, size, before, MT_CALLER());
 	else if (p)
 		mt_record_alloc(t, MT_KIND_PYTHON, p, size, MT_CALLER());
+	else if (block)
+		mt_record_kept(t, block);
 	mt_leave(t);
 	return p;
 }

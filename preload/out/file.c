@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 
 #include "core/clock.h"
+#include "core/sampling.h"
 #include "sys/fmt.h"
 #include "sys/sys.h"
 
@@ -26,6 +27,7 @@
 #endif
 
 #define GROUP_BYTES ((uint64_t)256 << 10) /* least space reserved at once */
+#define FREE_BYTES 4 /* of a FREE record, at least */
 #define POPULATE_BYTES ((size_t)16 << 10) /* smaller claims fault in by themselves */
 #define SETTLE_LAG ((uint64_t)32 << 20) /* how much of the trace's end is left in the page cache */
 #define SETTLE_WINDOW ((uint64_t)2 << 20)
@@ -400,6 +402,15 @@ static void *claim_failed(int err)
 	return NULL;
 }
 
+static void thin_out(uint64_t used)
+{
+	uint64_t paid = mt_sampling_old_frees() * FREE_BYTES;
+
+	paid += __atomic_fetch_add(&mt_file.header->paid, paid, __ATOMIC_RELAXED);
+	used -= MT_HEADER_BYTES;
+	mt_sampling_pressure(used > paid ? used - paid : 0, mt_file.max_bytes - MT_HEADER_BYTES);
+}
+
 void *mt_file_claim(uint32_t units, uint64_t *offset, void **map, uint64_t *map_bytes)
 {
 	struct mt_file_header *h = mt_file.header;
@@ -416,6 +427,8 @@ void *mt_file_claim(uint32_t units, uint64_t *offset, void **map, uint64_t *map_
 	first = __atomic_fetch_add(&h->next, units, __ATOMIC_RELAXED);
 	err = extend(fd, first + units);
 	*offset = MT_HEADER_BYTES + first * MT_UNIT_BYTES;
+	if (mt_file.max_bytes > MT_HEADER_BYTES)
+		thin_out(*offset);
 	low = *offset & ~(uint64_t)4095;
 	*map_bytes = ((*offset + (uint64_t)units * MT_UNIT_BYTES + 4095) & ~(uint64_t)4095) - low;
 	p = err ? NULL : mt_sys_mmap(*map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, low);

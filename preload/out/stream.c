@@ -73,6 +73,14 @@ static void chunk_start(struct mt_thread *t, struct mt_chunk *chunk, uint32_t un
 	t->end = (uint8_t *)chunk + (size_t)units * MT_UNIT_BYTES;
 }
 
+/* Under a cap no stream may hold a large part of it: recording is thinned out from chunk to chunk. */
+static uint32_t chunk_max(void)
+{
+	uint64_t share = mt_file.max_bytes / MT_UNIT_BYTES / 64;
+
+	return mt_file.max_bytes && share < CHUNK_MAX ? (uint32_t)share : CHUNK_MAX;
+}
+
 static uint32_t units_for(struct mt_thread *t, size_t room)
 {
 	size_t need = (room + sizeof(struct mt_chunk) + MT_UNIT_BYTES - 1) / MT_UNIT_BYTES;
@@ -82,7 +90,7 @@ static uint32_t units_for(struct mt_thread *t, size_t room)
 								     : CHUNK_FIRST;
 	if (need < t->next_units)
 		need = t->next_units;
-	if (t->next_units < CHUNK_MAX)
+	if (t->next_units < chunk_max())
 		t->next_units *= 2;
 	return (uint32_t)need;
 }
@@ -97,7 +105,7 @@ uint8_t *mt_stream_next(struct mt_thread *t, size_t room)
 
 	if (mt_file.stopped || !mt_process_number() || room > (size_t)1 << 20)
 		return drop(t);
-	units = units_for(t, first ? room + 512 : room + 64);
+	units = units_for(t, first ? room + 528 : room + 80);
 	chunk = chunk_claim(units, &map, &map_bytes);
 	if (!chunk)
 		return drop(t);
@@ -112,6 +120,9 @@ uint8_t *mt_stream_next(struct mt_thread *t, size_t room)
 		t->named = 1;
 		mt_process_thread(t);
 	}
+	/* Repeated, so that a chunk can be read without those before it. */
+	if (t->sample_mean)
+		MT_EMIT(t, sampling, .time = t->codec.time, .mean_bytes = t->sample_mean);
 	if ((size_t)(t->end - t->at) < room)
 		return drop(t);
 	return t->at;

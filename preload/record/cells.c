@@ -15,6 +15,7 @@
 #define FIRST_SLOTS 128
 #define FIRST_UNITS 16 /* 4 KiB: 63 cells */
 #define MOST_SHIFT 8 /* 1 MiB */
+#define CAP_SHARE 64 /* as in nursery.c */
 #define SEEN 65536
 
 /*
@@ -72,7 +73,9 @@ static int chunk_open(struct mt_thread *t, struct mt_cells *c)
 {
 	uint32_t units = FIRST_UNITS << (c->seq < MOST_SHIFT ? c->seq : MOST_SHIFT);
 
-	if (c->maps == MT_CELL_MAPS)
+	while (mt_file.max_bytes && units * MT_UNIT_BYTES > mt_file.max_bytes / CAP_SHARE)
+		units /= 2;
+	if (c->maps == MT_CELL_MAPS || units < FIRST_UNITS)
 		return 0;
 	c->chunk = mt_stream_side_chunk(t, MT_CHUNK_COUNTERS, c->seq, units, &c->map[c->maps].at,
 					&c->map[c->maps].bytes);

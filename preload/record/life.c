@@ -169,6 +169,11 @@ void mt_record_child(void)
 		mt_nursery_child();
 }
 
+int mt_record_is_folded(void)
+{
+	return mt_nursery_on != 0;
+}
+
 void mt_record_init(int fold)
 {
 	if (fold)

@@ -25,6 +25,7 @@
 #define OPEN_AFTER 1024 /* allocations of a stream that are listed before it gets a nursery */
 #define FIRST_ENTRIES 1024u
 #define MOST_ENTRIES 32768u
+#define CAP_SHARE 64 /* of a trace with a cap, a nursery takes no more */
 #define SPAN_UNITS (1u << 26) /* about a second */
 #define NOTES 65536 /* counters of frees by other threads, by address */
 #define NONE UINT32_MAX
@@ -305,10 +306,13 @@ static int open_ring(struct mt_thread *t, struct nursery *n, uint32_t entries)
 	size_t units = (sizeof(struct mt_chunk) + bytes + MT_UNIT_BYTES - 1) / MT_UNIT_BYTES;
 	size_t private_bytes = 3 * (size_t)entries * sizeof(uint32_t);
 	struct mt_chunk *chunk;
-	uint32_t *tables = mt_mem_map(private_bytes);
+	uint32_t *tables;
 	uint64_t map_bytes;
 	void *map;
 
+	if (mt_file.max_bytes && bytes > mt_file.max_bytes / CAP_SHARE)
+		return 0;
+	tables = mt_mem_map(private_bytes);
 	if (!tables)
 		return 0;
 	chunk = mt_stream_side_chunk(t, MT_CHUNK_NURSERY, n->seq, (uint32_t)units, &map,

@@ -46,7 +46,8 @@ static inline void new_block(struct mt_thread *t, unsigned int kind, const void 
 	struct mt_block b = { .addr = (uintptr_t)block, .time = now, .size = size,
 			      .native = s.native, .python = s.python, .kind = kind };
 
-	if (!mt_nursery_on || !mt_nursery_add(t, &b))
+	/* A sampled block is listed at once: only ALLOC and REALLOC are weighed by the reader. */
+	if (!mt_nursery_on || mt_unlikely(mt_sample_mean) || !mt_nursery_add(t, &b))
 		MT_EMIT(t, alloc, .time = now, .addr = b.addr, .size = size, .native = s.native,
 			.python = s.python, .kind = kind);
 }
@@ -71,6 +72,8 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 
 	if (mt_unlikely(mt_record_paused))
 		return;
+	if (mt_unlikely(mt_sample_mean) && !mt_sample_take(t, block, size))
+		return;
 	MT_SELF_BEGIN();
 	new_block(t, kind, block, size, now, capture(t, caller));
 	t->last_block = block;
@@ -80,6 +83,8 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 
 void mt_record_free(struct mt_thread *t, unsigned int kind, const void *block)
 {
+	if (mt_unlikely(mt_sample_mean) && !mt_sample_forget(block))
+		return;
 	MT_SELF_BEGIN();
 	t->last_block = NULL;
 	gone_block(t, kind, block, 0);
@@ -88,9 +93,35 @@ void mt_record_free(struct mt_thread *t, unsigned int kind, const void *block)
 
 void mt_record_free_at(struct mt_thread *t, unsigned int kind, const void *block, uint64_t before)
 {
+	if (mt_unlikely(mt_sample_mean) && !mt_sample_resized(t))
+		return;
 	MT_SELF_BEGIN();
 	gone_block(t, kind, block, before);
 	MT_SELF_END();
+}
+
+/* Of which of the two blocks there is a record: of both: true, and it is one record; else the free
+ * or the allocation is recorded here. */
+static MT_COLD int sampled_realloc(struct mt_thread *t, unsigned int kind, const void *old,
+				   const void *block, size_t size, uint64_t before,
+				   struct mt_caller caller)
+{
+	int known = mt_sample_resized(t);
+	int taken = !mt_record_paused && mt_sample_take(t, block, size);
+
+	if (known && taken)
+		return 1;
+	MT_SELF_BEGIN();
+	if (known) {
+		gone_block(t, kind, old, before);
+	} else if (taken) {
+		struct stacks s = capture(t, caller);
+
+		MT_EMIT(t, alloc, .time = mt_clock_now(), .addr = (uintptr_t)block, .size = size,
+			.native = s.native, .python = s.python, .kind = kind);
+	}
+	MT_SELF_END();
+	return 0;
 }
 
 void mt_record_realloc(struct mt_thread *t, unsigned int kind, const void *old, const void *block,
@@ -98,6 +129,9 @@ void mt_record_realloc(struct mt_thread *t, unsigned int kind, const void *old, 
 {
 	uint64_t after = mt_clock_now();
 
+	if (mt_unlikely(mt_sample_mean) &&
+	    !sampled_realloc(t, kind, old, block, size, before, caller))
+		return;
 	if (mt_unlikely(mt_record_paused)) {
 		mt_record_free_at(t, kind, old, before);
 		return;

@@ -17,6 +17,7 @@
 #include "core/clock.h"
 #include "core/thread.h"
 #include "memtrace/format.h"
+#include "record/sample.h"
 #include "stack/stack.h"
 
 /* A block was handed out. kind: enum mt_kind and flags. */
@@ -26,11 +27,26 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 /* A block is about to be taken back. */
 void mt_record_free(struct mt_thread *t, unsigned int kind, const void *block);
 
-/* A block was resized; before: mt_clock_now() from ahead of the real call. */
+/* Ahead of a real realloc of `old` (NULL: a mere allocation): the `before` of what follows. */
+static inline uint64_t mt_record_resizing(struct mt_thread *t, const void *old)
+{
+	if (__builtin_expect(mt_sample_mean != 0, 0))
+		mt_sample_resizing(t, old);
+	return mt_clock_now();
+}
+
+/* It failed. */
+static inline void mt_record_kept(struct mt_thread *t, const void *old)
+{
+	if (__builtin_expect(mt_sample_mean != 0, 0))
+		mt_sample_kept(t, old);
+}
+
+/* A block was resized. */
 void mt_record_realloc(struct mt_thread *t, unsigned int kind, const void *old, const void *block,
 		       size_t size, uint64_t before, struct mt_caller caller);
 
-/* A block was resized to nothing: freed, at `before`. */
+/* A block was resized to nothing: freed, at `before` of mt_record_resizing(). */
 void mt_record_free_at(struct mt_thread *t, unsigned int kind, const void *block, uint64_t before);
 
 struct mt_mapping {
@@ -81,5 +97,6 @@ void mt_record_child(void);
 
 /* Once at start: threads say who they are; fold: short-lived blocks are counted and not listed. */
 void mt_record_init(int fold);
+int mt_record_is_folded(void);
 
 #endif

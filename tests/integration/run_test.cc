@@ -102,7 +102,7 @@ TEST(Run, WhatCannotStartHasItsOwnStatus)
 		{ {}, 125 },
 		{ { "--no-such-option", "true" }, 125 },
 		{ { "--depth", "zero", "true" }, 125 },
-		{ { "--mode", "dormant", "true" }, 2 },
+		{ { "--mode=sample", "--sample-bytes", "0", "true" }, 125 },
 	};
 
 	for (const auto &c : cases) {

