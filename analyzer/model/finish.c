@@ -280,32 +280,6 @@ static void sort_sites(struct sites *all)
 	all->sites.room = count;
 }
 
-struct worker_key {
-	uint32_t parent, node;
-	int32_t index;
-};
-
-static bool *find_superseded(const struct process *processes, size_t count)
-{
-	bool *superseded = xcalloc(count, sizeof(*superseded));
-	struct hashmap latest = HASHMAP_INIT;
-
-	for (size_t i = 0; i < count; i++) {
-		const struct process *p = &processes[i];
-		struct worker_key key = { p->parent, p->worker.node, p->worker.index };
-		uint64_t *slot;
-
-		if (!p->worker.is)
-			continue;
-		slot = hashmap_slot(&latest, &key, sizeof(key), NULL);
-		if (*slot && processes[*slot - 1].generation < p->generation)
-			superseded[*slot - 1] = true;
-		*slot = i + 1; /* ids are in order of start, so are generations */
-	}
-	hashmap_release(&latest);
-	return superseded;
-}
-
 /* All uses of a process; its backing events get sites of the run. */
 static void add_process(struct sites *all, struct proc *p, struct process *out)
 {
@@ -347,7 +321,7 @@ static void number_sites(struct sites *all, struct model *m)
 static void build_sites(struct builder *b, const uint32_t *new_id)
 {
 	struct sites all;
-	bool *superseded = find_superseded(b->m->processes, b->m->process_count);
+	bool *superseded = roles_superseded(b->m->processes, b->m->process_count);
 
 	memset(&all, 0, sizeof(all));
 	for (size_t i = 0; i < b->procs.count; i++) {

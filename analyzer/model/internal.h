@@ -144,6 +144,10 @@ void tree_ends(struct builder *b); /* end_kind, end_code, running traces */
 /* roles.c: needs sites of the processes and the tree. */
 void roles_assign(struct builder *b);
 
+/* Which processes are workers that a later epoch's worker of the same loader and index replaced;
+ * one flag each, the caller's to free. */
+bool *roles_superseded(const struct process *processes, size_t count);
+
 /* timeline.c: samples to the processes they are of, peaks, marks in order */
 void timeline_samples(struct builder *b);
 void timeline_tree_peak(struct builder *b);

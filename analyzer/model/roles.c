@@ -279,3 +279,29 @@ void roles_assign(struct builder *b)
 	free(r.codes);
 	free(r.nodes);
 }
+
+struct worker_key {
+	uint32_t parent, node;
+	int32_t index;
+};
+
+bool *roles_superseded(const struct process *processes, size_t count)
+{
+	bool *superseded = xcalloc(count, sizeof(*superseded));
+	struct hashmap latest = HASHMAP_INIT;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct process *p = &processes[i];
+		struct worker_key key = { p->parent, p->worker.node, p->worker.index };
+		uint64_t *slot;
+
+		if (!p->worker.is)
+			continue;
+		slot = hashmap_slot(&latest, &key, sizeof(key), NULL);
+		if (*slot && processes[*slot - 1].generation < p->generation)
+			superseded[*slot - 1] = true;
+		*slot = i + 1; /* ids are in order of start, so are generations */
+	}
+	hashmap_release(&latest);
+	return superseded;
+}
