@@ -134,7 +134,7 @@ MT_EXPORT void *realloc(void *block, size_t size)
 		return mt_bootstrap_alloc(16, size);
 	if (!t)
 		return mt_real.realloc(block, size);
-	before = mt_record_resizing(t, block);
+	before = mt_record_resizing(t, MT_KIND_HEAP, block);
 	p = mt_real.realloc(block, size);
 	resized(t, block, p, size, before, MT_CALLER());
 	mt_leave(t);
@@ -158,7 +158,7 @@ MT_EXPORT void *reallocarray(void *block, size_t count, size_t size)
 	t = mt_enter();
 	if (mt_unlikely(!mt_real.realloc))
 		return mt_bootstrap_alloc(16, total);
-	before = t ? mt_record_resizing(t, block) : 0;
+	before = t ? mt_record_resizing(t, MT_KIND_HEAP, block) : 0;
 	/* Not the real reallocarray: glibc's calls realloc through the PLT, and that is us again. */
 	p = mt_real.realloc(block, total);
 	if (!t)

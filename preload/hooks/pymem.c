@@ -71,7 +71,7 @@ static void *wrap_realloc(void *ctx, void *block, size_t size)
 {
 	const struct allocator *a = ctx;
 	struct mt_thread *t = enter();
-	uint64_t before = t ? mt_record_resizing(t, block) : 0;
+	uint64_t before = t ? mt_record_resizing(t, MT_KIND_PYTHON, block) : 0;
 	void *p = a->realloc(a->ctx, block, size);
 
 	if (!t)

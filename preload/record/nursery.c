@@ -466,6 +466,15 @@ int mt_nursery_free(struct mt_thread *t, uint32_t kind, uint64_t addr, uint64_t 
 	return 0;
 }
 
+void mt_nursery_resizing(struct mt_thread *t, uint32_t kind, uint64_t addr)
+{
+	struct nursery *n = t->nursery;
+	uint32_t *link = n && n->head ? find(n, bucket_of(n, addr), key_of(addr, kind)) : NULL;
+
+	if (!link || n->note[*link - 1] != note_read(addr))
+		note_free(addr);
+}
+
 void mt_nursery_child(void)
 {
 	for (struct mt_thread *t = mt_thread_all; t; t = t->next_all) {

@@ -42,6 +42,9 @@ int mt_nursery_add(struct mt_thread *t, const struct mt_block *block);
  */
 int mt_nursery_free(struct mt_thread *t, uint32_t kind, uint64_t addr, uint64_t *time);
 
+/* Ahead of a real realloc: by the time it returns, the block may be another thread's. */
+void mt_nursery_resizing(struct mt_thread *t, uint32_t kind, uint64_t addr);
+
 /* In a forked child: nurseries and cells are the parent's. */
 void mt_nursery_child(void);
 

@@ -17,6 +17,7 @@
 #include "core/clock.h"
 #include "core/thread.h"
 #include "memtrace/format.h"
+#include "record/nursery.h"
 #include "record/sample.h"
 #include "stack/stack.h"
 
@@ -28,8 +29,10 @@ void mt_record_alloc(struct mt_thread *t, unsigned int kind, const void *block, 
 void mt_record_free(struct mt_thread *t, unsigned int kind, const void *block);
 
 /* Ahead of a real realloc of `old` (NULL: a mere allocation): the `before` of what follows. */
-static inline uint64_t mt_record_resizing(struct mt_thread *t, const void *old)
+static inline uint64_t mt_record_resizing(struct mt_thread *t, unsigned int kind, const void *old)
 {
+	if (__builtin_expect(old && mt_thread_shared && mt_nursery_on, 0))
+		mt_nursery_resizing(t, kind, (uintptr_t)old);
 	if (__builtin_expect(mt_sample_mean != 0, 0))
 		mt_sample_resizing(t, old);
 	return mt_clock_now();
