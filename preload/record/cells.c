@@ -54,8 +54,11 @@ static struct mt_cell_slot *slot_of(struct mt_cell_slot *slots, uint32_t room, u
 static int grow(struct mt_cells *c)
 {
 	uint32_t room = c->room ? 2 * c->room : FIRST_SLOTS;
-	struct mt_cell_slot *slots = mt_mem_map(room * sizeof(*slots));
+	struct mt_cell_slot *slots;
 
+	if (!c->front)
+		c->front = mt_mem_map(MT_CELL_FRONT * sizeof(*c->front));
+	slots = c->front ? mt_mem_map(room * sizeof(*slots)) : NULL;
 	if (!slots)
 		return 0;
 	for (uint32_t i = 0; i < c->room; i++)
@@ -65,7 +68,7 @@ static int grow(struct mt_cells *c)
 	mt_mem_unmap(c->slots, c->room * sizeof(*slots));
 	c->slots = slots;
 	c->room = room;
-	c->last = NULL;
+	memset(c->front, 0, MT_CELL_FRONT * sizeof(*c->front)); /* homes moved */
 	return 1;
 }
 
@@ -110,27 +113,45 @@ static int cell_new(struct mt_thread *t, struct mt_cells *c, struct mt_cell_slot
 	return 1;
 }
 
-struct mt_cell_slot *mt_cells_find(struct mt_thread *t, struct mt_cells *c, uint32_t native,
-				   uint32_t python, uint32_t kind)
+/* The site's place in the table, with a cell; NULL as in mt_cells_find. */
+static struct mt_cell_slot *home_of(struct mt_thread *t, struct mt_cells *c, uint32_t native,
+				    uint32_t python, uint32_t kind)
 {
-	struct mt_cell_slot *slot = c->last;
+	struct mt_cell_slot *slot;
 
-	if (slot && slot->native == native && slot->python == python && slot->kind == kind)
-		return slot;
 	if (c->count >= c->room / 4 * 3 && !grow(c))
 		return NULL;
 	slot = slot_of(c->slots, c->room, native, python, kind);
-	if (!slot->cell) {
-		if (!comes_again(site_hash(native, python, kind)))
-			return NULL;
-		slot->native = native;
-		slot->python = python;
-		slot->kind = kind;
-		if (!cell_new(t, c, slot))
-			return NULL;
-		c->count++;
-	}
-	return c->last = slot;
+	if (slot->cell)
+		return slot;
+	if (!comes_again(site_hash(native, python, kind)))
+		return NULL;
+	slot->native = native;
+	slot->python = python;
+	slot->kind = kind;
+	if (!cell_new(t, c, slot))
+		return NULL;
+	c->count++;
+	return slot;
+}
+
+struct mt_cell_front *mt_cells_find(struct mt_thread *t, struct mt_cells *c, uint32_t native,
+				    uint32_t python, uint32_t kind)
+{
+	uint64_t hash = site_hash(native, python, kind);
+	struct mt_cell_front *f = c->front ? &c->front[hash >> (64 - MT_CELL_FRONT_BITS)] : NULL;
+	struct mt_cell_slot *home;
+
+	if (f && f->slot.native == native && f->slot.python == python && f->slot.kind == kind &&
+	    f->slot.cell)
+		return f;
+	home = home_of(t, c, native, python, kind);
+	if (!home)
+		return NULL;
+	f = &c->front[hash >> (64 - MT_CELL_FRONT_BITS)];
+	f->slot = *home;
+	f->home = home;
+	return f;
 }
 
 void mt_cells_drop(struct mt_cells *c)
@@ -138,5 +159,6 @@ void mt_cells_drop(struct mt_cells *c)
 	for (uint32_t i = 0; i < c->maps; i++)
 		mt_sys_munmap(c->map[i].at, c->map[i].bytes);
 	mt_mem_unmap(c->slots, c->room * sizeof(*c->slots));
+	mt_mem_unmap(c->front, MT_CELL_FRONT * sizeof(*c->front));
 	memset(c, 0, sizeof(*c));
 }

@@ -20,15 +20,14 @@
 #include "out/stream.h"
 #include "record/cells.h"
 #include "record/cut.h"
+#include "record/notes.h"
 #include "sys/sys.h"
 
 #define OPEN_AFTER 1024 /* allocations of a stream that are listed before it gets a nursery */
 #define FIRST_ENTRIES 1024u
-#define MOST_ENTRIES 32768u
+#define MOST_ENTRIES 8192u /* larger ones push the program out of its caches */
 #define CAP_SHARE 64 /* of a trace with a cap, a nursery takes no more */
 #define SPAN_UNITS (1u << 26) /* about a second */
-#define NOTES 65536 /* counters of frees by other threads, by address */
-#define NONE UINT32_MAX
 
 struct nursery {
 	struct mt_nursery *head; /* in the file; NULL: not open */
@@ -37,7 +36,8 @@ struct nursery {
 	uint32_t next; /* where the next block goes; only its low bits count */
 	uint32_t tail; /* every entry before it is empty */
 	uint32_t waiting; /* allocations until it opens */
-	uint32_t aged; /* blocks that the ring's end pushed out since it was opened */
+	uint32_t aged, late; /* since the last look: blocks that the ring pushed out, and frees of
+				blocks that are not in it */
 	uint32_t window; /* of the cells, see cut.h */
 	uint32_t seq; /* of chunks of this kind */
 	uint32_t stream_seq; /* records chunk at the last look, see age() */
@@ -53,33 +53,9 @@ struct nursery {
 };
 
 uint32_t mt_nursery_on;
-
-static uint32_t *notes;
+uint32_t *mt_notes;
 
 /* ---- small parts ------------------------------------------------------------------------------- */
-
-static uint32_t hash_of(uint64_t addr)
-{
-	return (uint32_t)((addr >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 40);
-}
-
-static uint32_t *note_of(uint64_t addr)
-{
-	return &notes[hash_of(addr) & (NOTES - 1)];
-}
-
-/* Another thread may have this block in its ring, under a site that it no longer belongs to. */
-static void note_free(uint64_t addr)
-{
-	if (mt_thread_shared)
-		__atomic_fetch_add(note_of(addr), 1, __ATOMIC_RELAXED);
-}
-
-/* As long as there was one thread only, all are 0. */
-static uint32_t note_read(uint64_t addr)
-{
-	return mt_thread_shared ? __atomic_load_n(note_of(addr), __ATOMIC_RELAXED) : 0;
-}
 
 static uint64_t key_of(uint64_t addr, uint32_t kind)
 {
@@ -93,7 +69,7 @@ static int same_block(uint64_t have, uint64_t want)
 
 static uint32_t *bucket_of(struct nursery *n, uint64_t key)
 {
-	return &n->bucket[hash_of(key & MT_YOUNG_ADDR_MASK) & (n->entries - 1)];
+	return &n->bucket[mt_address_hash(key & MT_YOUNG_ADDR_MASK) & (n->entries - 1)];
 }
 
 /* The link in this bucket's chain that leads to the block's entry; NULL: it is not there. */
@@ -228,7 +204,7 @@ static int may_fold(const struct nursery *n, uint32_t at)
 	const struct mt_young *e = &n->ring[at];
 
 	return mt_cut_is_before(e->time) &&
-	       n->note[at] == note_read(e->addr & MT_YOUNG_ADDR_MASK) && !mt_file.stopped;
+	       n->note[at] == mt_note_read(e->addr & MT_YOUNG_ADDR_MASK) && !mt_file.stopped;
 }
 
 /* Field by field: copies of sixteen bytes out of fields of eight that were just stored would wait
@@ -261,7 +237,8 @@ static inline struct mt_cell cell_raised(const struct mt_cell *cell, const struc
 	return v;
 }
 
-static inline void fold(struct nursery *n, struct mt_cell_slot *slot, uint32_t *link, uint64_t now)
+static inline void fold(struct nursery *n, const struct mt_cell_slot *slot, uint32_t *link,
+			uint64_t now)
 {
 	uint32_t at = *link - 1;
 	struct mt_nursery *h = n->head;
@@ -278,15 +255,15 @@ static inline void fold(struct nursery *n, struct mt_cell_slot *slot, uint32_t *
 }
 
 /* What the cell held when its last window ended goes into the stream. */
-static void cell_turn(struct mt_thread *t, struct nursery *n, struct mt_cell_slot *slot)
+static void cell_turn(struct mt_thread *t, struct nursery *n, struct mt_cell_front *front)
 {
-	const struct mt_cell *cell = slot->cell;
+	const struct mt_cell *cell = front->slot.cell;
 
 	if (cell->count)
 		MT_EMIT(t, fold, .time = cell->last, .kind = cell->kind, .count = cell->count,
 			.bytes = cell->bytes, .brief = cell->brief, .largest = cell->largest,
 			.native = cell->native, .python = cell->python);
-	slot->window = n->window;
+	front->slot.window = front->home->window = n->window;
 }
 
 /* ---- opening --------------------------------------------------------------------------------------- */
@@ -337,7 +314,7 @@ static int open_ring(struct mt_thread *t, struct nursery *n, uint32_t entries)
 	n->bucket = tables;
 	n->chain = tables + entries;
 	n->note = tables + 2 * (size_t)entries;
-	n->next = n->tail = n->aged = 0;
+	n->next = n->tail = 0;
 	n->bytes = 0;
 	n->seq++;
 	return 1;
@@ -366,6 +343,19 @@ static struct nursery *nursery_slow(struct mt_thread *t, uint64_t now)
 	return n;
 }
 
+/*
+ * Once a round: a larger ring is worth its place in the cache if blocks are pushed out of this one
+ * that are freed later on. Where they stay for good, as at the start of most programs, it is not.
+ */
+static void look(struct mt_thread *t, struct nursery *n)
+{
+	uint32_t enough = n->entries / 8;
+
+	if (n->aged > enough && n->late > enough && n->entries < MOST_ENTRIES)
+		open_ring(t, n, 2 * n->entries);
+	n->aged = n->late = 0;
+}
+
 /* The next entry is wanted: whoever is there has survived. The tail passes it only when it is
  * listed: till then it is the oldest, which a chunk that is opened for it must know. */
 static void make_room(struct mt_thread *t, struct nursery *n)
@@ -377,8 +367,9 @@ static void make_room(struct mt_thread *t, struct nursery *n)
 		list(t, n, at);
 	if (n->next - n->tail == n->entries)
 		n->tail++;
-	if (survived && ++n->aged > n->entries / 4 && n->entries < MOST_ENTRIES)
-		open_ring(t, n, 4 * n->entries < MOST_ENTRIES ? 4 * n->entries : MOST_ENTRIES);
+	n->aged += (uint32_t)survived;
+	if (mt_unlikely(!at))
+		look(t, n);
 }
 
 /* ---- the interface --------------------------------------------------------------------------------- */
@@ -418,7 +409,7 @@ int mt_nursery_add(struct mt_thread *t, const struct mt_block *block)
 	e->size = block->size;
 	e->native = block->native;
 	e->python = block->python;
-	n->note[at] = note_read(block->addr);
+	n->note[at] = mt_note_read(block->addr);
 	bucket = bucket_of(n, key);
 	n->chain[at] = *bucket;
 	*bucket = at + 1;
@@ -434,27 +425,30 @@ int mt_nursery_add(struct mt_thread *t, const struct mt_block *block)
 int mt_nursery_free(struct mt_thread *t, uint32_t kind, uint64_t addr, uint64_t *time)
 {
 	struct nursery *n = t->nursery;
-	struct mt_cell_slot *slot;
+	struct mt_cell_front *site;
 	struct mt_young *e;
 	uint64_t now;
 	uint32_t *link;
 
 	link = n && n->head ? find(n, bucket_of(n, addr), key_of(addr, kind)) : NULL;
 	if (!link) {
-		if (n && n->head && mt_unlikely(n->stream_seq != t->seq))
-			age(t, n);
-		note_free(addr);
+		if (n && n->head) {
+			n->late++;
+			if (mt_unlikely(n->stream_seq != t->seq))
+				age(t, n);
+		}
+		mt_note_free(addr);
 		return 0;
 	}
 	e = &n->ring[*link - 1];
 	if (mt_likely(may_fold(n, *link - 1))) {
-		slot = mt_cells_find(t, &n->cells, e->native, e->python,
+		site = mt_cells_find(t, &n->cells, e->native, e->python,
 				     (uint32_t)(e->addr >> MT_YOUNG_KIND_SHIFT));
-		if (slot) {
-			if (mt_unlikely(slot->window != n->window))
-				cell_turn(t, n, slot);
+		if (site) {
+			if (mt_unlikely(site->slot.window != n->window))
+				cell_turn(t, n, site);
 			now = *time ? *time : mt_clock_rough();
-			fold(n, slot, link, now > e->time ? now : e->time + 1);
+			fold(n, &site->slot, link, now > e->time ? now : e->time + 1);
 			return 1;
 		}
 	}
@@ -462,7 +456,7 @@ int mt_nursery_free(struct mt_thread *t, uint32_t kind, uint64_t addr, uint64_t 
 		*time = e->time + 1;
 	if (!mt_file.stopped)
 		list(t, n, *link - 1);
-	note_free(addr);
+	mt_note_free(addr);
 	return 0;
 }
 
@@ -471,8 +465,8 @@ void mt_nursery_resizing(struct mt_thread *t, uint32_t kind, uint64_t addr)
 	struct nursery *n = t->nursery;
 	uint32_t *link = n && n->head ? find(n, bucket_of(n, addr), key_of(addr, kind)) : NULL;
 
-	if (!link || n->note[*link - 1] != note_read(addr))
-		note_free(addr);
+	if (!link || n->note[*link - 1] != mt_note_read(addr))
+		mt_note_free(addr);
 }
 
 void mt_nursery_child(void)
@@ -491,7 +485,7 @@ void mt_nursery_child(void)
 
 void mt_nursery_init(void)
 {
-	notes = mt_mem_map(NOTES * sizeof(*notes));
-	mt_nursery_on = notes != NULL;
+	mt_notes = mt_mem_map(MT_NOTES * sizeof(*mt_notes));
+	mt_nursery_on = mt_notes != NULL;
 	mt_stream_oldest = oldest;
 }
