@@ -171,19 +171,20 @@ docs: ## regenerate the tables in the documents
 # Sanitizer variants in folders of their own; unit tests only: a sanitizer's own malloc and ours
 # cannot both come first.
 .PHONY: asan tsan
-asan: ## unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
+asan: deps-test ## unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(Q)$(MAKE) --no-print-directory B=$(B)/asan OPT=-O1 \
 		SANFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=undefined' $(B)/asan/unit-tests
 	$(Q)ASAN_OPTIONS=detect_leaks=0 $(B)/asan/unit-tests --gtest_brief=1
 
-tsan: ## unit tests under ThreadSanitizer
+tsan: deps-test ## unit tests under ThreadSanitizer
 	$(Q)$(MAKE) --no-print-directory B=$(B)/tsan OPT=-O1 SANFLAGS=-fsanitize=thread $(B)/tsan/unit-tests
 	$(Q)$(B)/tsan/unit-tests --gtest_brief=1
 
 FUZZ_SECONDS ?= 20
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*_fuzz.c))
 .PHONY: fuzz
-fuzz: ## a short run of every fuzzer (needs clang)
+fuzz: ## a short run of every fuzzer
+	$(Q)scripts/install-deps dev build
 	$(Q)B=$(B) FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz $(FUZZERS)
 
 .PHONY: bench
@@ -208,9 +209,11 @@ FORMATTED := $(wildcard include/memtrace/*.h preload/*.[ch] preload/*/*.[ch] ana
 	analyzer/*/*.[ch] control/*.[ch])
 .PHONY: format lint
 format: ## clang-format everything in C
+	$(Q)scripts/install-deps dev build
 	$(Q)clang-format-14 -i $(FORMATTED)
 
 lint: ## compiler warnings as errors, and formatting, without changing anything
+	$(Q)scripts/install-deps dev build
 	$(Q)$(MAKE) --no-print-directory B=$(B)/lint W=1 all
 	$(Q)clang-format-14 --dry-run -Werror $(FORMATTED)
 

@@ -347,14 +347,13 @@ static const bool is_memory[256] = {
 };
 
 /* Only what is listed at once is a sample; all else was recorded in full. */
-static uint32_t mean_of_record(const struct replay *r, const struct mt_record *rec,
-				uint32_t stream)
+static uint32_t mean_of_record(const struct replay *r, const struct mt_record *rec, uint32_t stream)
 {
 	if (rec->id != MT_EV_ALLOC && rec->id != MT_EV_REALLOC)
 		return 0;
 	return sampling_mean(r, stream,
-			      (rec->id == MT_EV_ALLOC ? rec->u.alloc.kind : rec->u.realloc.kind) &
-				      MT_KIND_MASK);
+			     (rec->id == MT_EV_ALLOC ? rec->u.alloc.kind : rec->u.realloc.kind) &
+				     MT_KIND_MASK);
 }
 
 static void pass_to(struct replay *r, uint64_t time)

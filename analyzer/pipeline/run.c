@@ -251,11 +251,12 @@ static void note_damage(struct builder *b, const struct pipeline_check *check)
 		builder_note(b, "%s: %llu events could not be recorded (no space for them)",
 			     check->path, (unsigned long long)check->counts[COUNT_LOST_EVENTS]);
 	if (check->counts[COUNT_WRITER_ERROR])
-		builder_note(b, "%s: recording ended early in a process: %s", check->path,
-			     check->counts[COUNT_WRITER_ERROR] == EOVERFLOW ?
-				     "its size cap (MEMTRACE_MAX_BYTES) was reached, and what was "
-				     "freed after that is not known: nothing is called live" :
-				     strerror((int)(check->counts[COUNT_WRITER_ERROR] & 0xfff)));
+		builder_note(
+			b, "%s: recording ended early in a process: %s", check->path,
+			check->counts[COUNT_WRITER_ERROR] == EOVERFLOW
+				? "its size cap (MEMTRACE_MAX_BYTES) was reached, and what was "
+				  "freed after that is not known: nothing is called live"
+				: strerror((int)(check->counts[COUNT_WRITER_ERROR] & 0xfff)));
 	strbuf_release(&text);
 }
 

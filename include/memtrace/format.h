@@ -69,7 +69,8 @@ struct mt_file_header {
 	uint32_t error; /* atomic; errno that ended recording in some process, 0: none */
 	uint32_t table_full; /* atomic; 1: a process found no free slot in the table */
 	uint64_t settled; /* atomic; for writers only: page cache was looked after up to here */
-	uint64_t paid; /* atomic; bytes, at least, of frees of what was recorded in full before sampling began */
+	uint64_t
+		paid; /* atomic; bytes, at least, of frees of what was recorded in full before sampling began */
 	uint8_t reserved1[16];
 	uint8_t reserved2[4096 - 320];
 };

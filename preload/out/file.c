@@ -382,9 +382,8 @@ static void settle(int fd, uint64_t end)
 	if (end < SETTLE_LAG + SETTLE_WINDOW || end < done + SETTLE_STEP)
 		return;
 	now = mt_clock_monotonic_ns();
-	if (now < not_before ||
-	    !__atomic_compare_exchange_n(&h->settled, &done, end, 0, __ATOMIC_RELAXED,
-					 __ATOMIC_RELAXED))
+	if (now < not_before || !__atomic_compare_exchange_n(&h->settled, &done, end, 0,
+							     __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return;
 	not_before = UINT64_MAX;
 	mt_sys4(SYS_fadvise64, fd, from, SETTLE_WINDOW, POSIX_FADV_DONTNEED);

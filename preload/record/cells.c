@@ -45,8 +45,8 @@ static struct mt_cell_slot *slot_of(struct mt_cell_slot *slots, uint32_t room, u
 {
 	uint32_t at = (uint32_t)(site_hash(native, python, kind) >> 32) & (room - 1);
 
-	while (slots[at].cell && (slots[at].native != native || slots[at].python != python ||
-				  slots[at].kind != kind))
+	while (slots[at].cell &&
+	       (slots[at].native != native || slots[at].python != python || slots[at].kind != kind))
 		at = (at + 1) & (room - 1);
 	return &slots[at];
 }

@@ -113,8 +113,8 @@ void mt_record_mark(struct mt_thread *t, enum mt_mark_kind kind, uint64_t value,
 	int cuts = mt_nursery_on && kind != MT_MARK_STEP; /* steps are many, and named by nobody */
 
 	MT_SELF_BEGIN();
-	MT_EMIT(t, mark, .time = cuts ? mt_cut() : mt_clock_now(), .kind = kind,
-		.value = value, .label = text_of(label));
+	MT_EMIT(t, mark, .time = cuts ? mt_cut() : mt_clock_now(), .kind = kind, .value = value,
+		.label = text_of(label));
 	MT_SELF_END();
 }
 

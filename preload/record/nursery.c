@@ -169,9 +169,8 @@ static void list(struct mt_thread *t, struct nursery *n, uint32_t at)
 	struct mt_young *e = &n->ring[at];
 	struct mt_nursery *h = n->head;
 
-	MT_EMIT(t, survivor, .time = e->time, .addr = e->addr & MT_YOUNG_ADDR_MASK,
-		.size = e->size, .native = e->native, .python = e->python,
-		.kind = e->addr >> MT_YOUNG_KIND_SHIFT);
+	MT_EMIT(t, survivor, .time = e->time, .addr = e->addr & MT_YOUNG_ADDR_MASK, .size = e->size,
+		.native = e->native, .python = e->python, .kind = e->addr >> MT_YOUNG_KIND_SHIFT);
 	if (h->young_most && e->time <= h->young_time)
 		__atomic_store_n(&h->young_bytes, h->young_bytes - e->size, __ATOMIC_RELAXED);
 	forget(n, link_of(n, at), at);
@@ -209,8 +208,8 @@ static int may_fold(const struct nursery *n, uint32_t at)
 
 /* Field by field: copies of sixteen bytes out of fields of eight that were just stored would wait
  * for the stores to leave the core, 5 to 10 ns a fold. */
-#define CELL_FIELDS(DO) DO(native) DO(python) DO(kind) DO(count) DO(bytes) DO(brief) DO(largest) \
-	DO(first) DO(last)
+#define CELL_FIELDS(DO)                                                                            \
+	DO(native) DO(python) DO(kind) DO(count) DO(bytes) DO(brief) DO(largest) DO(first) DO(last)
 #define COPY_FIELD(field) __atomic_store_n(&to->field, v->field, __ATOMIC_RELAXED);
 #define READ_FIELD(field) v.field = __atomic_load_n(&cell->field, __ATOMIC_RELAXED);
 

@@ -43,8 +43,12 @@ static inline struct stacks capture(struct mt_thread *t, struct mt_caller caller
 static inline void new_block(struct mt_thread *t, unsigned int kind, const void *block, size_t size,
 			     uint64_t now, struct stacks s)
 {
-	struct mt_block b = { .addr = (uintptr_t)block, .time = now, .size = size,
-			      .native = s.native, .python = s.python, .kind = kind };
+	struct mt_block b = { .addr = (uintptr_t)block,
+			      .time = now,
+			      .size = size,
+			      .native = s.native,
+			      .python = s.python,
+			      .kind = kind };
 
 	/* A sampled block is listed at once: only ALLOC and REALLOC are weighed by the reader. */
 	if (!mt_nursery_on || mt_unlikely(mt_sample_mean) || !mt_nursery_add(t, &b))

@@ -22,8 +22,9 @@ static inline struct mt_memo_site *site_of(struct mt_memo *m, uint64_t key)
 }
 
 /* Where the path that runs here now would stand. */
-MT_READS_STACKS static inline struct mt_memo_path *
-path_of(struct mt_memo *m, const struct mt_memo_site *s, uintptr_t slot, uint64_t key)
+MT_READS_STACKS static inline struct mt_memo_path *path_of(struct mt_memo *m,
+							   const struct mt_memo_site *s,
+							   uintptr_t slot, uint64_t key)
 {
 	for (uint32_t i = 0; i < s->count; i++)
 		key = (key ^ ((const uintptr_t *)slot)[s->at[i]]) * MIX + (key >> 32);
@@ -115,7 +116,11 @@ void mt_memo_add(struct mt_memo *m, uintptr_t slot, uintptr_t rbp, int need,
 		m->arena[m->used + i] = checks[i].value;
 		at[i] = (uint16_t)((checks[i].address - slot) / 8);
 	}
-	*p = (struct mt_memo_path){ .slot = slot, .rbp = rbp, .words = m->used,
-				    .count = (uint16_t)count, .need = need != 0, .node = node };
+	*p = (struct mt_memo_path){ .slot = slot,
+				    .rbp = rbp,
+				    .words = m->used,
+				    .count = (uint16_t)count,
+				    .need = need != 0,
+				    .node = node };
 	m->used += units;
 }

@@ -52,7 +52,6 @@ struct mt_check {
 	uintptr_t address, value;
 };
 
-
 /*
  * The stack whose innermost return address is at `slot`, or 0. The slot, and all of the stack above
  * it up to where it was when paths were added, must be mapped: own stack of the thread.

@@ -254,9 +254,15 @@ TEST(Files, RemovingOrRenamingItUnderTheWriterIsHarmless)
 
 TEST(Files, ReadOnlyFolderIsOneLineAndTheProgramRuns)
 {
-	TempDir dir;
+	TempDir dir, open;
 	Command command = Program(dir, "fork_tree", { "1", "2", "50" });
 
+	/* Where the other user can come to them, wherever the build is. */
+	command.argv[0] = open.File("fork_tree");
+	command.preload = open.File("libmemtrace.so");
+	fs::copy_file(ProgramPath("fork_tree"), command.argv[0]);
+	fs::copy_file(ShimPath(), command.preload);
+	ASSERT_EQ(chmod(open.path.c_str(), 0755), 0);
 	ASSERT_EQ(chmod(dir.path.c_str(), 0555), 0);
 	command.in_child = [] {
 		if (geteuid() == 0 && (setgid(65534) || setuid(65534)))
