@@ -229,4 +229,31 @@ enum mt_object_op {
 	MT_OBJECT_SHMAT = 4,
 };
 
+/* Why the pages of a process were walked: mt_ev_scan.reason. */
+enum mt_scan_reason {
+	MT_SCAN_START = 0, /* a forked child before it touched anything: the baseline */
+	MT_SCAN_INTERVAL = 1, /* the time for it had come */
+	MT_SCAN_EXIT = 2, /* the process is about to end */
+	MT_SCAN_PEAK = 3, /* more is resident than at any walk before */
+	MT_SCAN_REQUEST = 4, /* somebody asked for it */
+};
+
+/* mt_ev_range.flags */
+enum mt_range_flags {
+	MT_RANGE_SHARED = 1, /* MAP_SHARED */
+	MT_RANGE_HEAP = 2, /* moved by brk */
+	MT_RANGE_STACK = 4, /* of the main thread, as the kernel says */
+	MT_RANGE_TOOL = 8, /* memtrace's own memory */
+	MT_RANGE_DELETED = 16, /* the file has no name any more */
+};
+
+/* Bits of a page's state in mt_ev_range.runs, as /proc/PID/pagemap has them. */
+enum mt_page_state {
+	MT_PAGE_PRESENT = 1,
+	MT_PAGE_EXCLUSIVE = 2, /* mapped by this process alone (bit 56) */
+	MT_PAGE_FILE = 4, /* of a file, or anonymous and shared (bit 61) */
+	MT_PAGE_SWAPPED = 8,
+	MT_PAGE_HUGE = 16, /* part of a huge page; only where the kernel tells */
+};
+
 #endif
