@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/cohorts.h"
 #include "model/sampling.h"
 
 const char *proc_fact(const struct proc *p, const char *key)
@@ -125,10 +126,8 @@ static uint32_t site_intern(struct sites *all, const struct local_site *s)
 }
 
 /* Index of the site in all->sites; NO_ID: it has nothing to show. */
-static uint32_t add_use(struct sites *all, const struct proc *p, const struct local_site *s,
-			uint32_t process)
+static uint32_t add_use(struct sites *all, struct local_site *s, uint32_t process)
 {
-	const struct births *born = s->births ? &p->births.items[s->births - 1] : NULL;
 	struct site_use *u;
 
 	if (!s->allocations && !s->frees && !s->live_count && !s->live_bytes)
@@ -144,16 +143,8 @@ static uint32_t add_use(struct sites *all, const struct proc *p, const struct lo
 	u->peak_bytes = s->peak_bytes;
 	u->short_lived_count = s->short_lived_count;
 	u->sampled = s->sampled;
-	if (born) {
-		u->first_live_birth = born->first;
-		u->last_live_birth = born->last;
-		memcpy(u->live_quarter_count, born->count, sizeof(u->live_quarter_count));
-		memcpy(u->live_quarter_bytes, born->bytes, sizeof(u->live_quarter_bytes));
-		for (int q = 0; q < 4; q++) {
-			u->kept_count += born->count[q];
-			u->kept_bytes += born->bytes[q];
-		}
-	}
+	u->cohorts = s->cohorts;
+	s->cohorts = NULL;
 	return u->site;
 }
 
@@ -175,20 +166,14 @@ static void group_uses(struct sites *all)
 	all->uses.room = all->uses.count;
 }
 
-static void merge_births(struct site_use *to, const struct site_use *u)
+static void merge_cohorts(struct site_use *to, const struct site_use *u)
 {
-	if (!u->kept_count)
-		return;
-	if (!to->kept_count || u->first_live_birth < to->first_live_birth)
-		to->first_live_birth = u->first_live_birth;
-	if (!to->kept_count || u->last_live_birth > to->last_live_birth)
-		to->last_live_birth = u->last_live_birth;
-	for (int q = 0; q < 4; q++) {
-		to->live_quarter_count[q] += u->live_quarter_count[q];
-		to->live_quarter_bytes[q] += u->live_quarter_bytes[q];
+	if (to->cohorts && u->cohorts) {
+		to->cohorts = cohorts_merge(to->cohorts, u->cohorts);
+		free(u->cohorts);
+	} else if (u->cohorts) {
+		to->cohorts = u->cohorts;
 	}
-	to->kept_count += u->kept_count;
-	to->kept_bytes += u->kept_bytes;
 }
 
 /* Ids that a process gave to one stack twice (two threads met it at once). */
@@ -204,7 +189,7 @@ static void merge_uses(struct sites *all)
 			all->uses.items[kept++] = *u;
 			continue;
 		}
-		merge_births(to, u);
+		merge_cohorts(to, u);
 		to->allocations += u->allocations;
 		to->frees += u->frees;
 		to->bytes_allocated += u->bytes_allocated;
@@ -287,7 +272,7 @@ static void add_process(struct sites *all, struct proc *p, struct process *out)
 	size_t kept = 0;
 
 	for (size_t k = 0; k < p->sites.count; k++)
-		site[k] = add_use(all, p, &p->sites.items[k], out->id);
+		site[k] = add_use(all, &p->sites.items[k], out->id);
 	for (size_t k = 0; k < out->backing_count; k++) {
 		struct backing_event e = out->backing[k];
 
@@ -329,8 +314,9 @@ static void build_sites(struct builder *b, const uint32_t *new_id)
 
 		if (new_id[i] != NO_ID)
 			add_process(&all, p, &b->m->processes[new_id[i]]);
+		for (size_t k = 0; k < p->sites.count; k++)
+			free(p->sites.items[k].cohorts);
 		vec_release(&p->sites);
-		vec_release(&p->births);
 	}
 	group_uses(&all);
 	merge_uses(&all);

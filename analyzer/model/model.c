@@ -58,6 +58,8 @@ void model_free(struct model *m)
 		free(m->marks[i].label);
 	for (size_t i = 0; i < m->note_count; i++)
 		free(m->notes[i]);
+	for (size_t i = 0; i < m->use_count; i++)
+		free(m->uses[i].cohorts);
 	arena_release(&m->arena);
 	free(m->traces);
 	free(m->processes);

@@ -28,6 +28,8 @@ extern "C" {
 
 #define NO_ID UINT32_MAX
 
+struct cohorts; /* model/cohorts.h */
+
 struct kind_totals {
 	uint64_t allocations, frees, bytes_allocated, live_bytes, live_count;
 };
@@ -55,13 +57,8 @@ struct site_use {
 	uint64_t allocations, frees, bytes_allocated, live_bytes, live_count, peak_bytes;
 	uint64_t short_lived_count;
 	struct sampled *sampled; /* NULL: exact */
-	/* Where the process has kept_known: its blocks alive at its shutdown, not at its end. */
-	uint64_t kept_bytes, kept_count;
-	/* Of the blocks live at its end, or those kept, by birth: the first and last, and how many
-	 * in each quarter of the process's life up to its shutdown. Only meaningful where there
-	 * are such blocks. */
-	int64_t first_live_birth, last_live_birth;
-	uint64_t live_quarter_count[4], live_quarter_bytes[4];
+	struct cohorts
+		*cohorts; /* what became of its blocks, by birth; NULL: it never held several */
 };
 
 /* A canonical stack node: chain through parent to 0. */
@@ -161,7 +158,6 @@ struct process {
 	} worker;
 	int64_t start, end; /* end: last event seen */
 	int64_t shutdown; /* its Python began to end; 0: not seen */
-	bool kept_known; /* and its objects are recorded: site_use.kept_* tell of that moment */
 	enum end_kind end_kind;
 	int32_t end_code; /* exit status or signal */
 	struct kind_totals kinds[MT_KINDS]; /* without backing mappings in live_* */

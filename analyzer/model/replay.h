@@ -53,6 +53,7 @@ struct replay {
 	uint64_t young_peak, young_peak_time; /* highest listed and folded together; units */
 	struct sampling *sampling; /* NULL: nothing was sampled so far */
 	uint32_t mean; /* of the block being taken */
+	bool resizing; /* one half of a REALLOC or REMAP is being replayed */
 	bool missed; /* what map_removed() is told of was not given back by anybody */
 };
 
@@ -67,6 +68,21 @@ void replay_taken(struct replay *r, struct local_site *s, uint64_t size); /* one
 void replay_dropped(struct replay *r, struct local_site *s, uint64_t bytes, int blocks);
 void replay_freed(struct replay *r, unsigned int kind); /* one free is counted */
 void replay_freed_unknown(struct replay *r, unsigned int kind);
+
+/*
+ * replay_growth.c: what becomes of a site's blocks. growth_born() after the site's live_* have
+ * risen, where the site is followed or may be from now on; growth_died() where it is followed.
+ */
+#define GROWTH_BLOCKS 4 /* live at one time: such a site is followed */
+void growth_born(struct replay *r, struct local_site *s, uint64_t size);
+void growth_died(struct replay *r, struct local_site *s, uint64_t birth, uint64_t bytes,
+		 uint32_t mean, unsigned int blocks);
+/* It is gone, but its free was not seen: nothing can be concluded of its site. */
+void growth_missed(struct replay *r, struct local_site *s, uint64_t birth, uint64_t bytes,
+		   uint32_t mean);
+void growth_folded(struct replay *r, struct local_site *s, uint64_t from, uint64_t to,
+		   uint64_t count);
+void growth_settle(struct replay *r); /* the end of what is judged */
 
 /* replay_maps.c: mappings. */
 #define MAP_FLAG_FIXED 0x10 /* MAP_FIXED: the overlap is unmapped on purpose */
