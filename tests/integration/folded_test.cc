@@ -6,8 +6,9 @@
  */
 #include <gtest/gtest.h>
 
-#include <algorithm>#include <sys/stat.h>
+#include <sys/stat.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "support/harness.h"
