@@ -9,6 +9,7 @@
 
 #include "model/cohorts.h"
 #include "model/sampling.h"
+#include "model/walk.h"
 
 const char *proc_fact(const struct proc *p, const char *key)
 {
@@ -89,8 +90,15 @@ static void hand_lists(struct proc *p, struct process *out)
 
 static void release_lists(struct process *p)
 {
+	for (size_t i = 0; i < p->phase_count; i++)
+		free(p->phases[i].name);
+	free(p->phases);
+	free(p->phase_sites);
 	free(p->command);
 	free(p->samples);
+	if (p->resident_last != p->resident_most)
+		resident_free(p->resident_last);
+	resident_free(p->resident_most);
 }
 
 /* ---- sites ----------------------------------------------------------------------------------- */
@@ -265,8 +273,9 @@ static void sort_sites(struct sites *all)
 	all->sites.room = count;
 }
 
-/* All uses of a process; its backing events get sites of the run. */
-static void add_process(struct sites *all, struct proc *p, struct process *out)
+/* All uses of a process; its backing events get sites of the run. Returns which site of the run
+ * each of its own became. */
+static uint32_t *add_process(struct sites *all, struct proc *p, struct process *out)
 {
 	uint32_t *site = xcalloc(p->sites.count, sizeof(*site));
 	size_t kept = 0;
@@ -281,7 +290,9 @@ static void add_process(struct sites *all, struct proc *p, struct process *out)
 			out->backing[kept++] = e;
 	}
 	out->backing_count = kept;
-	free(site);
+	for (size_t k = 0; k < out->phase_site_count; k++)
+		out->phase_sites[k].site = site[out->phase_sites[k].site];
+	return site;
 }
 
 /* Sites were sorted: their numbers are their places from now on. */
@@ -300,6 +311,8 @@ static void number_sites(struct sites *all, struct model *m)
 	for (size_t i = 0; i < m->process_count; i++)
 		for (size_t k = 0; k < m->processes[i].backing_count; k++)
 			m->processes[i].backing[k].site = place[m->processes[i].backing[k].site];
+	walk_sites_sorted(m, place);
+	phases_sites_sorted(m, place);
 	free(place);
 }
 
@@ -307,17 +320,22 @@ static void build_sites(struct builder *b, const uint32_t *new_id)
 {
 	struct sites all;
 	bool *superseded = roles_superseded(b->m->processes, b->m->process_count);
+	uint32_t **of = xcalloc(b->procs.count, sizeof(*of));
 
 	memset(&all, 0, sizeof(all));
 	for (size_t i = 0; i < b->procs.count; i++) {
 		struct proc *p = &b->procs.items[i];
 
 		if (new_id[i] != NO_ID)
-			add_process(&all, p, &b->m->processes[new_id[i]]);
+			of[i] = add_process(&all, p, &b->m->processes[new_id[i]]);
 		for (size_t k = 0; k < p->sites.count; k++)
 			free(p->sites.items[k].cohorts);
 		vec_release(&p->sites);
 	}
+	walk_sites_of_run(b->m, of);
+	for (size_t i = 0; i < b->procs.count; i++)
+		free(of[i]);
+	free(of);
 	group_uses(&all);
 	merge_uses(&all);
 	sum_sites(&all, superseded);

@@ -153,4 +153,7 @@ void folds_note(struct builder *b);
 const char *proc_fact(const struct proc *p, const char *key); /* its own, or NULL */
 bool in_window(const struct builder *b, int64_t time);
 
+/* replay_phases.c: sites were put in order, place says where each one is now. */
+void phases_sites_sorted(struct model *m, const uint32_t *place);
+
 #endif

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "memtrace/events.h"
+#include "model/resident.h"
 #include "model/sampled.h"
 #include "util/arena.h"
 
@@ -135,6 +136,23 @@ struct backing_event {
 	int64_t delta; /* bytes: + made, - given back */
 };
 
+/* A phase that the program told of. */
+struct phase {
+	char *name;
+	int64_t start, end; /* end: of the process, where it is open */
+	bool open; /* nothing ended it */
+	uint64_t peak_bytes; /* of the process's live bytes in it */
+	uint64_t end_bytes; /* taken in it and held when it ended */
+	uint64_t kept_bytes; /* taken in it and held when the process ended, or Python shut down */
+};
+
+#define PHASE_SITES 3 /* of each phase, those that kept most */
+struct phase_site {
+	uint32_t phase; /* index in the process's phases */
+	uint32_t site; /* index in model->sites; NO_ID: left out */
+	double bytes; /* of kept_bytes */
+};
+
 struct process {
 	uint32_t id; /* index in model->processes; order of start */
 	uint32_t trace; /* index of the file */
@@ -181,6 +199,13 @@ struct process {
 	size_t child_count;
 	struct backing_event *backing; /* in order of time; its own, not inherited ones */
 	size_t backing_count;
+	/* What its resident pages held: at the walk that found most, and at the last one. May be one
+	 * and the same; NULL: no walk. */
+	struct resident *resident_most, *resident_last;
+	struct phase *phases; /* in order of time */
+	size_t phase_count;
+	struct phase_site *phase_sites; /* by phase, the largest first */
+	size_t phase_site_count;
 	char **facts; /* key, value, key, value ... NULL */
 };
 

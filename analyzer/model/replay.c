@@ -8,6 +8,7 @@
  */
 #include "model/replay.h"
 #include "model/sampling.h"
+#include "model/walk.h"
 
 static inline bool in_totals(unsigned int kind)
 {
@@ -181,6 +182,8 @@ static void close_missed(struct replay *r, const struct live_block *old)
 		if (r->sampling)
 			sampling_dropped(r, s, old, false, false);
 		growth_missed(r, s, old->birth, old->size, old->mean);
+		if (r->phases)
+			phases_dropped(r, s->kind, old->birth, old->size, old->mean);
 	} else
 		drop_inherited(r, old, false);
 }
@@ -203,6 +206,8 @@ static void block_take(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 		sampling_taken(r, s, &block);
 	if (s->cohorts || s->live_count >= GROWTH_BLOCKS || r->resizing)
 		growth_born(r, s, size);
+	if (r->phases)
+		phases_taken(r, s->kind, time, size);
 }
 
 static void block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t kind_flags)
@@ -229,6 +234,8 @@ static void block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 	replay_freed(r, kind);
 	if (s->cohorts)
 		growth_died(r, s, block.birth, block.size, block.mean, 1);
+	if (r->phases)
+		phases_dropped(r, s->kind, block.birth, block.size, block.mean);
 	brief = time - block.birth < MT_BRIEF_UNITS && block.birth >= r->from;
 	if (r->counting) {
 		s->frees++;
@@ -337,6 +344,7 @@ static void note_shutdown(struct replay *r)
 {
 	if (r->shutdown || r->now > r->to)
 		return;
+	phases_settle(r);
 	r->shutdown = r->now;
 	r->out->shutdown = timebase_ns(&r->b->clocks.items[r->p->trace], r->now);
 }
@@ -380,11 +388,14 @@ void replay_record(struct replay *r, const struct mt_record *record, enum replay
 		folds_young(r, &record->u.young, stream);
 	if (record->id == MT_EV_MARK && record->u.mark.kind == MT_MARK_SHUTDOWN)
 		note_shutdown(r);
+	if (record->id == MT_EV_MARK && record->u.mark.kind == MT_MARK_PHASE)
+		phases_mark(r, record->u.mark.label);
 	if (record->id == MT_EV_SAMPLING) {
 		sampling_begin(r, stream, record->u.sampling.mean_bytes, r->now);
 		return;
 	}
 	if (!is_memory[record->id & 0xff]) {
+		walk_record(r, record);
 		record_add(r->b, r->p, record, stream, r->now,
 			   r->out->live_bytes + r->out->inherited_live_bytes +
 				   (r->sampling ? sampling_live_more(r) : 0));
@@ -409,11 +420,14 @@ void replay_free(struct replay *r)
 	if (!r->counting && r->now >= r->from)
 		window_open(r);
 	growth_settle(r);
+	phases_settle(r);
+	phases_release(r);
 	r->out->end = timebase_ns(tb, r->now);
 	folds_peak(r);
 	r->out->peak_live_time = timebase_ns(tb, r->peak_time);
 	r->p->outside = (b->options.has_from && r->now < r->from) ||
 			(b->options.has_to && r->p->first_time > r->to);
+	walk_finish(r);
 	r->out->unknown_frees = r->p->unknown_frees;
 	r->out->missed_frees = r->p->missed_frees;
 	live_release(&r->live);

@@ -51,7 +51,9 @@ struct replay {
 	struct index fold_set;
 	VEC(uint64_t) young_most; /* by stream: the largest in the window */
 	uint64_t young_peak, young_peak_time; /* highest listed and folded together; units */
+	struct phases *phases; /* NULL: the program told of none */
 	struct sampling *sampling; /* NULL: nothing was sampled so far */
+	struct walks *walks; /* owned by walk.c */
 	uint32_t mean; /* of the block being taken */
 	bool resizing; /* one half of a REALLOC or REMAP is being replayed */
 	bool missed; /* what map_removed() is told of was not given back by anybody */
@@ -83,6 +85,13 @@ void growth_missed(struct replay *r, struct local_site *s, uint64_t birth, uint6
 void growth_folded(struct replay *r, struct local_site *s, uint64_t from, uint64_t to,
 		   uint64_t count);
 void growth_settle(struct replay *r); /* the end of what is judged */
+
+/* replay_phases.c: what phases took and kept. The second and third: where there are phases. */
+void phases_mark(struct replay *r, struct mt_str label); /* empty: the phase ends */
+void phases_taken(struct replay *r, uint8_t kind, uint64_t birth, uint64_t bytes);
+void phases_dropped(struct replay *r, uint8_t kind, uint64_t birth, uint64_t bytes, uint32_t mean);
+void phases_settle(struct replay *r); /* the first call counts */
+void phases_release(struct replay *r);
 
 /* replay_maps.c: mappings. */
 #define MAP_FLAG_FIXED 0x10 /* MAP_FIXED: the overlap is unmapped on purpose */
