@@ -53,6 +53,11 @@ struct replay {
 	uint64_t young_peak, young_peak_time; /* highest listed and folded together; units */
 	struct sampling *sampling; /* NULL: nothing was sampled so far */
 	struct walks *walks; /* owned by walk.c */
+	/* The largest freed block that glibc would have taken a mapping of its own for. */
+	struct large_freed {
+		uint64_t size;
+		uint32_t owner, site;
+	} large_freed;
 	uint32_t mean; /* of the block being taken */
 	bool missed; /* what map_removed() is told of was not given back by anybody */
 };
@@ -68,6 +73,18 @@ void replay_taken(struct replay *r, struct local_site *s, uint64_t size); /* one
 void replay_dropped(struct replay *r, struct local_site *s, uint64_t bytes, int blocks);
 void replay_freed(struct replay *r, unsigned int kind); /* one free is counted */
 void replay_freed_unknown(struct replay *r, unsigned int kind);
+
+/* glibc's M_MMAP_THRESHOLD before it is raised, and the most it raises it to by itself. */
+#define LARGE_LEAST (UINT64_C(128) << 10)
+#define LARGE_MOST (UINT64_C(32) << 20)
+
+/* A heap block of that size was freed, listed or folded. */
+static inline void replay_freed_large(struct replay *r, uint64_t size, uint32_t owner, uint32_t site)
+{
+	if (__builtin_expect(size >= LARGE_LEAST, 0) && size <= LARGE_MOST &&
+	    size > r->large_freed.size)
+		r->large_freed = (struct large_freed){ size, owner, site };
+}
 
 /* replay_maps.c: mappings. */
 #define MAP_FLAG_FIXED 0x10 /* MAP_FIXED: the overlap is unmapped on purpose */
