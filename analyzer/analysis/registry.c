@@ -19,6 +19,8 @@ const struct analysis analyses[] = {
 	{ "capacity", "the limit on memory and how near it came", analyse_capacity },
 	{ "processes", "each process", analyse_processes },
 	{ "growth", "what is lost, grows, or is bounded: a verdict per site", analyse_growth },
+	{ "rss", "what was resident in each process", analyse_rss },
+	{ "fragmentation", "what allocators hold free, and what holds it", analyse_fragmentation },
 	{ "sites", "where memory was allocated", analyse_sites },
 	{ "marks", "what the program said of itself", analyse_marks },
 	{ "timeline", "memory over time", analyse_timeline },

@@ -225,6 +225,8 @@ static void block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 		replay_freed_unknown(r, kind);
 		return;
 	}
+	if (kind == MT_KIND_HEAP)
+		replay_freed_large(r, block.size, block.owner, block.site);
 	if (block.owner != r->p->id) {
 		drop_inherited(r, &block, true);
 		return;
@@ -284,6 +286,7 @@ struct replay *replay_new(struct builder *b, uint32_t id, struct replay *parent)
 		r->out->inherited_live_count = parent->out->live_count +
 					       parent->out->inherited_live_count;
 		sampling_fork(r, parent);
+		r->large_freed = parent->large_freed;
 	}
 	r->now = r->p->first_time;
 	if (!b->options.has_from || r->now >= r->from)

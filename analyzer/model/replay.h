@@ -54,6 +54,11 @@ struct replay {
 	struct phases *phases; /* NULL: the program told of none */
 	struct sampling *sampling; /* NULL: nothing was sampled so far */
 	struct walks *walks; /* owned by walk.c */
+	/* The largest freed block that glibc would have taken a mapping of its own for. */
+	struct large_freed {
+		uint64_t size;
+		uint32_t owner, site;
+	} large_freed;
 	uint32_t mean; /* of the block being taken */
 	bool resizing; /* one half of a REALLOC or REMAP is being replayed */
 	bool missed; /* what map_removed() is told of was not given back by anybody */
@@ -92,6 +97,17 @@ void phases_taken(struct replay *r, uint8_t kind, uint64_t birth, uint64_t bytes
 void phases_dropped(struct replay *r, uint8_t kind, uint64_t birth, uint64_t bytes, uint32_t mean);
 void phases_settle(struct replay *r); /* the first call counts */
 void phases_release(struct replay *r);
+/* glibc's M_MMAP_THRESHOLD before it is raised, and the most it raises it to by itself. */
+#define LARGE_LEAST (UINT64_C(128) << 10)
+#define LARGE_MOST (UINT64_C(32) << 20)
+
+/* A heap block of that size was freed, listed or folded. */
+static inline void replay_freed_large(struct replay *r, uint64_t size, uint32_t owner, uint32_t site)
+{
+	if (__builtin_expect(size >= LARGE_LEAST, 0) && size <= LARGE_MOST &&
+	    size > r->large_freed.size)
+		r->large_freed = (struct large_freed){ size, owner, site };
+}
 
 /* replay_maps.c: mappings. */
 #define MAP_FLAG_FIXED 0x10 /* MAP_FIXED: the overlap is unmapped on purpose */
