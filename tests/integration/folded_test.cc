@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 
 #include <cstdlib>
+#include <map>
+#include <set>
 
 #include "support/harness.h"
 #include "support/trace_truth.h"
