@@ -60,6 +60,8 @@ FRAMED = {
     0x31: ("RANGE", "time:T scan:U start:U pages:U prot:U flags:U dev:U inode:U offset:U "
                     "name:STR runs:STR"),
     0x32: ("SCAN_END", "time:T id:U complete:U cpu_ns:U"),
+    0x34: ("DESCRIPTORS", "time:T pid:U open:U left_out:U files:STR"),
+    0x35: ("LAUNCH", "time:T python:P"),
 }
 # Section 3.7: what chunks of kind 1 and 2 hold.
 NURSERY = struct.Struct("<IIQ64sQQQQ16x")

@@ -72,8 +72,13 @@ struct mt_file_header {
 	uint64_t
 		paid; /* atomic; bytes, at least, of frees of what was recorded in full before sampling began */
 	uint8_t reserved1[16];
-	uint8_t reserved2[4096 - 320];
+	uint8_t reserved2[2048 - 320];
+	/* Atomic, by slot of the process table: when its process was last sampled, or may be next,
+	 * in MT_SLOT_TIME_NS of CLOCK_MONOTONIC; for writers only. */
+	uint32_t sampled[MT_PROC_SLOTS];
 };
+
+#define MT_SLOT_TIME_NS UINT64_C(100000000)
 
 /* One live process of the tree; a slot with pid 0, or whose process is gone, is free. */
 struct mt_proc_slot {

@@ -24,4 +24,14 @@ static inline void mt_tick(struct mt_thread *t, uint64_t now)
 		mt_tick_work(t, now);
 }
 
+/* Whatever is due later is due now; unless it is being done, or there is none. */
+static inline void mt_tick_hurry(void)
+{
+	uint64_t due = __atomic_load_n(&mt_tick_due, __ATOMIC_RELAXED);
+
+	if (due != UINT64_MAX)
+		__atomic_compare_exchange_n(&mt_tick_due, &due, 0, 0, __ATOMIC_RELAXED,
+					    __ATOMIC_RELAXED);
+}
+
 #endif
