@@ -33,6 +33,8 @@ static void resolve_stacks(struct builder *b, struct proc *p)
 		c->native = stack_native(b, p, c->native);
 		c->python = stack_python(b, p, c->python);
 	}
+	for (size_t i = 0; i < p->launches.count; i++)
+		p->launches.items[i].python = stack_python(b, p, p->launches.items[i].python);
 }
 
 /* ---- processes ------------------------------------------------------------------------------- */
@@ -78,6 +80,7 @@ static void hand_lists(struct proc *p, struct process *out)
 		p->facts.items[p->facts.count - 1] = NULL;
 	}
 	out->facts = p->facts.items;
+	out->most_descriptors = p->open_most;
 	out->backing = p->backing.items;
 	out->backing_count = p->backing.count;
 	memset(&p->backing, 0, sizeof(p->backing));
@@ -281,7 +284,7 @@ static void sort_sites(struct sites *all)
 }
 
 /* All uses of a process; its backing events get sites of the run. */
-static void add_process(struct sites *all, struct proc *p, struct process *out)
+static void add_process(struct sites *all, struct builder *b, struct proc *p, struct process *out)
 {
 	uint32_t *site = xcalloc(p->sites.count, sizeof(*site));
 	size_t kept = 0;
@@ -296,11 +299,12 @@ static void add_process(struct sites *all, struct proc *p, struct process *out)
 			out->backing[kept++] = e;
 	}
 	out->backing_count = kept;
+	shm_sites(b, p, site);
 	free(site);
 }
 
 /* Sites were sorted: their numbers are their places from now on. */
-static void number_sites(struct sites *all, struct model *m)
+static void number_sites(struct sites *all, struct builder *b, struct model *m)
 {
 	uint32_t *place = xcalloc(all->sites.count, sizeof(*place));
 
@@ -315,6 +319,7 @@ static void number_sites(struct sites *all, struct model *m)
 	for (size_t i = 0; i < m->process_count; i++)
 		for (size_t k = 0; k < m->processes[i].backing_count; k++)
 			m->processes[i].backing[k].site = place[m->processes[i].backing[k].site];
+	shm_renumber_sites(b, place);
 	free(place);
 }
 
@@ -328,7 +333,7 @@ static void build_sites(struct builder *b, const uint32_t *new_id)
 		struct proc *p = &b->procs.items[i];
 
 		if (new_id[i] != NO_ID)
-			add_process(&all, p, &b->m->processes[new_id[i]]);
+			add_process(&all, b, p, &b->m->processes[new_id[i]]);
 		vec_release(&p->sites);
 		vec_release(&p->births);
 	}
@@ -336,7 +341,7 @@ static void build_sites(struct builder *b, const uint32_t *new_id)
 	merge_uses(&all);
 	sum_sites(&all, superseded);
 	sort_sites(&all);
-	number_sites(&all, b->m);
+	number_sites(&all, b, b->m);
 	index_release(&all.set);
 	b->m->sites = all.sites.items;
 	b->m->site_count = all.sites.count;
@@ -368,6 +373,7 @@ static void keep_processes(struct builder *b, const uint32_t *new_id)
 		p.id = new_id[i];
 		p.parent = renumbered(new_id, p.parent);
 		p.image_of = renumbered(new_id, p.image_of);
+		p.worker.owner = renumbered(new_id, p.worker.owner);
 		hand_lists(&b->procs.items[i], &p);
 		for (size_t k = 0; k < p.child_count; k++)
 			p.children[k].process = renumbered(new_id, p.children[k].process);
@@ -472,6 +478,7 @@ struct model *builder_finish(struct builder *b, struct build_counts *counts)
 	timeline_marks(b);
 	keep_processes(b, new_id);
 	build_sites(b, new_id);
+	shm_finish(b, new_id);
 	m = hand_over_all(b);
 	free(new_id);
 	builder_free(b);
