@@ -57,13 +57,15 @@ void mt_file_slot_drop(void);
 void mt_file_slot_sampled(uint64_t when);
 
 /*
- * A live process of the tree, not this one, that was last sampled before `before`; it counts as
- * sampled at `now` from then on, so that only one relative does it. Looks from slot *at on and moves
+ * A live process of the tree, not this one, that was not sampled for `age`; it counts as sampled
+ * at `now` from then on, so that only one relative does it. Looks from slot *at on and moves
  * it past the one found. 0: none.
  */
-uint32_t mt_file_slot_silent(size_t *at, uint32_t before, uint32_t now);
+uint32_t mt_file_slot_silent(size_t *at, uint64_t age, uint64_t now);
 /* The same process is to be left alone until `when`; at: as it was returned. */
-void mt_file_slot_rest(size_t at, uint32_t when);
+void mt_file_slot_rest(size_t at, uint64_t when);
+/* When this process's pages were last walked (mt_file_header.walked); NULL: it has no slot. */
+uint32_t *mt_file_slot_walked(void);
 
 /* In a forked child: the slot is the parent's. */
 void mt_file_child(void);

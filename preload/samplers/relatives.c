@@ -34,15 +34,15 @@ static uint64_t sample_one(struct mt_thread *t, uint32_t pid)
 void mt_sampler_relatives(struct mt_thread *t, uint64_t interval)
 {
 	uint64_t begin = mt_clock_monotonic_ns(), spent = 0;
-	uint32_t now = (uint32_t)(begin / MT_SLOT_TIME_NS);
-	uint32_t age = (uint32_t)((interval + interval / 2) / MT_SLOT_TIME_NS) + 1;
+	uint64_t now = begin / MT_SLOT_TIME_NS;
+	uint64_t age = (interval + interval / 2) / MT_SLOT_TIME_NS + 1;
 	int wrapped = next_slot == 0;
 
 	if (begin < not_before || !mt_file.header)
 		return;
 	/* Beyond the share of one interval the rest waits for the next round. */
 	while (spent < interval / COST_SHARE) {
-		uint32_t pid = mt_file_slot_silent(&next_slot, now > age ? now - age : 0, now);
+		uint32_t pid = mt_file_slot_silent(&next_slot, age, now);
 		uint64_t cost;
 
 		if (!pid) {
@@ -53,7 +53,7 @@ void mt_sampler_relatives(struct mt_thread *t, uint64_t interval)
 			continue;
 		}
 		cost = sample_one(t, pid);
-		mt_file_slot_rest(next_slot, now + (uint32_t)(cost * REST_SHARE / MT_SLOT_TIME_NS));
+		mt_file_slot_rest(next_slot, now + cost * REST_SHARE / MT_SLOT_TIME_NS);
 		spent += cost;
 	}
 	not_before = begin + spent * COST_SHARE;
