@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "core/clock.h"
+#include "core/tick.h"
 #include "out/stream.h"
 #include "stack/bounds.h"
 #include "stack/modules.h"
@@ -259,8 +260,10 @@ static __attribute__((cold, noinline)) void shutdown_mark(struct mt_thread *t)
 {
 	uint32_t pid = (uint32_t)mt_sys_getpid();
 
-	if (__atomic_exchange_n(&finalizing_pid, pid, __ATOMIC_RELAXED) != pid)
-		MT_EMIT(t, mark, .time = mt_clock_now(), .kind = MT_MARK_SHUTDOWN);
+	if (__atomic_exchange_n(&finalizing_pid, pid, __ATOMIC_RELAXED) == pid)
+		return;
+	MT_EMIT(t, mark, .time = mt_clock_now(), .kind = MT_MARK_SHUTDOWN);
+	mt_tick_hurry(); /* a sample of what was kept */
 }
 
 /*
