@@ -18,8 +18,9 @@
  *
  * DRAINING: nothing is recorded any more, but some thread is still inside a hook; the next event
  * after that lets go of the rest. The shim reads nothing of the page but `word` and, when that is
- * neither of the values it put there, the request. One that does not fit together disarms the
- * process, and the rest of the page is written anew.
+ * not what it put there, the request. One that does not fit together, or another word, disarms the
+ * process, and `self` is written anew. MT_CONTROL_CALL without a new request asks for nothing: a
+ * forked child that still has its parent's page (no fork handler ran) then makes its own.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -57,7 +58,7 @@ enum mt_control_flags {
 
 #define MT_CONTROL_CALL 0x6d746361u /* in `word`: there is a request */
 
-/* Why a process stopped recording: mt_control.ended. */
+/* Why a process stopped recording: mt_control_self.ended. */
 enum mt_control_ended {
 	MT_CONTROL_NOT_ENDED = 0,
 	MT_CONTROL_ASKED = 1, /* DISARM */
@@ -89,7 +90,8 @@ struct mt_control_request {
 	struct mt_control_before before; /* ARM */
 };
 
-struct mt_control {
+/* What the process says of itself; it keeps a copy of its own. */
+struct mt_control_self {
 	uint32_t word; /* atomic; all that hooks read. 0: every call is looked at */
 	uint32_t version;
 	char magic[8];
@@ -101,7 +103,7 @@ struct mt_control {
 	uint32_t answered; /* atomic; stored last: number of the last request that was served */
 	int32_t result; /* of it: 0 or -errno */
 	uint32_t state; /* atomic; enum mt_control_state */
-	uint32_t ended; /* enum mt_control_ended: of the last recording */
+	uint32_t ended; /* enum mt_control_ended, of the last recording */
 	uint32_t recordings; /* how often recording began */
 	uint32_t proc; /* number in the trace */
 	uint32_t mode; /* as MEMTRACE_MODE: 0 full, 1 sample */
@@ -109,18 +111,21 @@ struct mt_control {
 	uint64_t since_ns; /* CLOCK_REALTIME when recording began */
 	uint64_t until_ns; /* CLOCK_MONOTONIC; 0 */
 	uint8_t trace_id[MT_TRACE_ID_BYTES]; /* of the trace; all zero: none */
-	uint8_t reserved0[120];
+	uint8_t reserved[120];
+};
 
+struct mt_control {
+	struct mt_control_self self;
 	struct mt_control_request request; /* the controller's */
-	uint8_t reserved1[4096 - 256 - sizeof(struct mt_control_request)];
+	uint8_t reserved0[4096 - 256 - sizeof(struct mt_control_request)];
 
 	char text[MT_CONTROL_TEXT]; /* the controller's; not terminated */
 	char token[MT_CONTROL_TEXT]; /* what children join the trace by; its end is the path */
 	char why[512]; /* of a result that is not 0: one clause */
-	uint8_t reserved2[4096 - 512];
+	uint8_t reserved1[4096 - 512];
 };
 
-MT_STATIC_ASSERT(offsetof(struct mt_control, request) == 256, "no padding");
+MT_STATIC_ASSERT(sizeof(struct mt_control_self) == 256, "no padding");
 MT_STATIC_ASSERT(offsetof(struct mt_control, text) == 4096, "texts begin on pages");
 MT_STATIC_ASSERT(sizeof(struct mt_control) == 4 * 4096, "whole pages");
 
