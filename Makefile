@@ -42,7 +42,7 @@ REPORT_OBJ := $(call obj,$(REPORT_SRC))
 DRIVER_OBJ := $(call obj,$(DRIVER_SRC))
 UNIT_OBJ := $(call obj,$(UNIT_SRC)) $(filter-out $(B)/obj/analyzer/main.c.o,$(REPORT_OBJ)) \
 	$(filter-out $(B)/obj/control/main.c.o,$(DRIVER_OBJ)) \
-	$(filter-out $(B)/obj/preload/hooks/% $(B)/obj/preload/init.c.o $(B)/obj/preload/environ.c.o $(B)/obj/preload/fork.c.o,$(SHIM_OBJ))
+	$(filter-out $(B)/obj/preload/hooks/% $(B)/obj/preload/init.c.o $(B)/obj/preload/arm.c.o $(B)/obj/preload/environ.c.o $(B)/obj/preload/fork.c.o,$(SHIM_OBJ))
 INTEGRATION_OBJ := $(call obj,$(INTEGRATION_SRC)) $(filter-out $(B)/obj/analyzer/main.c.o,$(REPORT_OBJ))
 PROGRAMS := $(patsubst tests/programs/%,$(B)/programs/%,$(basename $(PROGRAM_SRC)))
 PROGRAM_SOS := $(patsubst %.so.c,$(B)/programs/%.so,$(notdir $(PROGRAM_SO_SRC)))

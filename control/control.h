@@ -17,7 +17,14 @@ int command_dispatch(int argc, char **argv);
 int command_run(int argc, char **argv);
 int command_report(int argc, char **argv);
 int command_doctor(int argc, char **argv);
+int command_attach(int argc, char **argv);
+int command_detach(int argc, char **argv);
+int command_status(int argc, char **argv);
+int command_mark(int argc, char **argv);
 int command_help(void);
+
+/* The process id in `text`. 0, or after a message the status to leave with. */
+int process_argument(const char *verb, const char *text, pid_t *pid);
 
 /* "memtrace: ..." and a newline on standard error. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -47,5 +54,9 @@ int supervise(char *const argv[]);
  */
 int run_option(int argc, char **argv, int *at);
 void run_options_help(void);
+
+/* The same, for a process that runs: *name of the variable without MEMTRACE_, and its value. */
+int recording_option(const char *verb, int argc, char **argv, int *at, const char **name,
+		     const char **value);
 
 #endif

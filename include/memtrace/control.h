@@ -97,7 +97,7 @@ struct mt_control_self {
 	char magic[8];
 	uint32_t bytes; /* sizeof(struct mt_control) */
 	uint32_t pid; /* as it sees itself */
-	uint64_t start; /* field 22 of /proc/PID/stat */
+	uint64_t start; /* field 22 of /proc/PID/stat; 0 in a forked child: not looked up */
 	char boot_id[40];
 
 	uint32_t answered; /* atomic; stored last: number of the last request that was served */

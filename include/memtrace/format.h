@@ -207,9 +207,15 @@ enum mt_process_reason {
 	MT_PROCESS_ROOT = 0, /* first of its trace */
 	MT_PROCESS_FORK = 1, /* ids below the bases belong to the parent */
 	MT_PROCESS_EXEC = 2, /* fresh image */
+	MT_PROCESS_ATTACHED = 3, /* recording began in mid-run: what was there before is unknown */
 };
 
-enum mt_exit_kind { MT_EXIT_EXIT = 0, MT_EXIT_UNDERSCORE = 1 };
+enum mt_exit_kind {
+	MT_EXIT_EXIT = 0,
+	MT_EXIT_UNDERSCORE = 1,
+	MT_EXIT_DETACHED =
+		2, /* recording ended and the process ran on; code: enum mt_control_ended */
+};
 
 enum mt_mark_kind {
 	MT_MARK_MARK = 0,

@@ -8,6 +8,7 @@
 #include "samplers/sampler.h"
 
 #include "core/clock.h"
+#include "core/control.h"
 #include "core/tick.h"
 #include "out/process.h"
 #include "out/stream.h"
@@ -59,6 +60,9 @@ static void sampler_work(struct mt_thread *t, uint64_t now)
 	uint8_t *p = mt_stream_reserve(t, mt_sample_room(&s));
 	if (p)
 		mt_stream_commit(t, mt_put_sample(p, &t->codec, &s));
+	/* Nobody but an event can end a recording: the next one finds that somebody calls. */
+	if (mt_control_own.until_ns && start >= mt_control_own.until_ns)
+		__atomic_store_n(&mt_control.self.word, MT_CONTROL_CALL, __ATOMIC_RELAXED);
 	__atomic_store_n(&mt_tick_due, s.time + interval_units, __ATOMIC_RELEASE);
 }
 
@@ -76,4 +80,12 @@ void mt_sampler_child(void)
 		not_before[i] = 0;
 	if (mt_tick_work)
 		mt_tick_due = mt_clock_now() + interval_units / 16;
+}
+
+void mt_sampler_forget(void)
+{
+	__atomic_store_n(&mt_tick_due, UINT64_MAX, __ATOMIC_RELAXED);
+	for (size_t i = 0; i < SAMPLERS; i++)
+		not_before[i] = 0;
+	last_ns = last_units = 0;
 }
