@@ -60,6 +60,8 @@ FRAMED = {
     0x31: ("RANGE", "time:T scan:U start:U pages:U prot:U flags:U dev:U inode:U offset:U "
                     "name:STR runs:STR"),
     0x32: ("SCAN_END", "time:T id:U complete:U cpu_ns:U"),
+    0x50: ("BEFORE", "time:T took_ns:U heap_used:U heap_free:U heap_mapped:U heap_arena:U anon:U "
+                     "swap:U file:U shmem:U brk:U stacks:U libraries:U"),
 }
 # Section 3.7: what chunks of kind 1 and 2 hold.
 NURSERY = struct.Struct("<IIQ64sQQQQ16x")

@@ -62,6 +62,7 @@ void find_python_growth(struct findings *all); /* findings_python.c */
 void find_churn(struct findings *all); /* findings_churn.c */
 void find_killed(struct findings *all); /* findings_process.c */
 void find_uncovered(struct findings *all); /* findings_process.c */
+void find_older(struct findings *all); /* before.c */
 void find_oom_risk(struct findings *all); /* findings_process.c */
 
 #endif
