@@ -188,7 +188,7 @@ fuzz: ## a short run of every fuzzer
 	$(Q)B=$(B) FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz $(FUZZERS)
 
 .PHONY: bench
-bench: all $(BENCHES) ## costs beside untraced and other tools (10 minutes); BENCH="pairs python" for some
+bench: all $(BENCHES) ## costs beside untraced and other tools (15 minutes); BENCH="pairs python" for some
 	$(Q)scripts/install-deps bench build
 	$(Q)B=$(B) scripts/bench $(if $(WRITE),--write $(WRITE))
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "model/sampling.h"
+#include "model/walk.h"
 
 const char *proc_fact(const struct proc *p, const char *key)
 {
@@ -90,6 +91,9 @@ static void release_lists(struct process *p)
 {
 	free(p->command);
 	free(p->samples);
+	if (p->resident_last != p->resident_most)
+		resident_free(p->resident_last);
+	resident_free(p->resident_most);
 }
 
 /* ---- sites ----------------------------------------------------------------------------------- */
@@ -280,8 +284,9 @@ static void sort_sites(struct sites *all)
 	all->sites.room = count;
 }
 
-/* All uses of a process; its backing events get sites of the run. */
-static void add_process(struct sites *all, struct proc *p, struct process *out)
+/* All uses of a process; its backing events get sites of the run. Returns which site of the run
+ * each of its own became. */
+static uint32_t *add_process(struct sites *all, struct proc *p, struct process *out)
 {
 	uint32_t *site = xcalloc(p->sites.count, sizeof(*site));
 	size_t kept = 0;
@@ -296,7 +301,7 @@ static void add_process(struct sites *all, struct proc *p, struct process *out)
 			out->backing[kept++] = e;
 	}
 	out->backing_count = kept;
-	free(site);
+	return site;
 }
 
 /* Sites were sorted: their numbers are their places from now on. */
@@ -315,6 +320,7 @@ static void number_sites(struct sites *all, struct model *m)
 	for (size_t i = 0; i < m->process_count; i++)
 		for (size_t k = 0; k < m->processes[i].backing_count; k++)
 			m->processes[i].backing[k].site = place[m->processes[i].backing[k].site];
+	walk_sites_sorted(m, place);
 	free(place);
 }
 
@@ -322,16 +328,21 @@ static void build_sites(struct builder *b, const uint32_t *new_id)
 {
 	struct sites all;
 	bool *superseded = roles_superseded(b->m->processes, b->m->process_count);
+	uint32_t **of = xcalloc(b->procs.count, sizeof(*of));
 
 	memset(&all, 0, sizeof(all));
 	for (size_t i = 0; i < b->procs.count; i++) {
 		struct proc *p = &b->procs.items[i];
 
 		if (new_id[i] != NO_ID)
-			add_process(&all, p, &b->m->processes[new_id[i]]);
+			of[i] = add_process(&all, p, &b->m->processes[new_id[i]]);
 		vec_release(&p->sites);
 		vec_release(&p->births);
 	}
+	walk_sites_of_run(b->m, of);
+	for (size_t i = 0; i < b->procs.count; i++)
+		free(of[i]);
+	free(of);
 	group_uses(&all);
 	merge_uses(&all);
 	sum_sites(&all, superseded);

@@ -26,6 +26,9 @@ static void process_release(struct process *p)
 	free(p->worker.loader);
 	free(p->samples);
 	free(p->backing);
+	if (p->resident_last != p->resident_most)
+		resident_free(p->resident_last);
+	resident_free(p->resident_most);
 	for (size_t i = 0; i < p->thread_count; i++)
 		free(p->threads[i].name);
 	free(p->threads);

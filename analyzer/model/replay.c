@@ -8,6 +8,7 @@
  */
 #include "model/replay.h"
 #include "model/sampling.h"
+#include "model/walk.h"
 
 static inline bool in_totals(unsigned int kind)
 {
@@ -385,6 +386,7 @@ void replay_record(struct replay *r, const struct mt_record *record, enum replay
 		return;
 	}
 	if (!is_memory[record->id & 0xff]) {
+		walk_record(r, record);
 		record_add(r->b, r->p, record, stream, r->now,
 			   r->out->live_bytes + r->out->inherited_live_bytes +
 				   (r->sampling ? sampling_live_more(r) : 0));
@@ -474,6 +476,7 @@ void replay_free(struct replay *r)
 	r->out->peak_live_time = timebase_ns(tb, r->peak_time);
 	r->p->outside = (b->options.has_from && r->now < r->from) ||
 			(b->options.has_to && r->p->first_time > r->to);
+	walk_finish(r);
 	r->out->unknown_frees = r->p->unknown_frees;
 	r->out->missed_frees = r->p->missed_frees;
 	live_release(&r->live);

@@ -52,6 +52,7 @@ struct replay {
 	VEC(uint64_t) young_most; /* by stream: the largest in the window */
 	uint64_t young_peak, young_peak_time; /* highest listed and folded together; units */
 	struct sampling *sampling; /* NULL: nothing was sampled so far */
+	struct walks *walks; /* owned by walk.c */
 	uint32_t mean; /* of the block being taken */
 	bool missed; /* what map_removed() is told of was not given back by anybody */
 };
