@@ -189,6 +189,11 @@ static void image_facts(struct mt_thread *t)
 		fact(t, ranks[i].fact, rank_value(i));
 }
 
+static void pressure_mark(struct mt_thread *t, const char *label)
+{
+	mt_record_mark(t, MT_MARK_MARK, 0, label);
+}
+
 /* The first records of this image: it is in the trace even if it never allocates. */
 static void introduce(int late)
 {
@@ -204,6 +209,7 @@ static void introduce(int late)
 	}
 	if (mt_config.python == MT_PYTHON_OBJECTS && mt_pymem_install(late))
 		fact(t, "python_mode", "objects");
+	mt_pressure_mark = pressure_mark;
 	mt_sampler_init(t, (uint64_t)mt_config.interval);
 }
 

@@ -71,7 +71,8 @@ struct mt_file_header {
 	uint64_t settled; /* atomic; for writers only: page cache was looked after up to here */
 	uint64_t
 		paid; /* atomic; bytes, at least, of frees of what was recorded in full before sampling began */
-	uint8_t reserved1[16];
+	uint32_t warned; /* atomic; thresholds passed: of RAM, of the cgroup << 8; each 0 to 3 */
+	uint8_t reserved1[12];
 	uint8_t reserved2[4096 - 320];
 };
 

@@ -60,6 +60,7 @@ static void sampler_work(struct mt_thread *t, uint64_t now)
 	uint8_t *p = mt_stream_reserve(t, mt_sample_room(&s));
 	if (p)
 		mt_stream_commit(t, mt_put_sample(p, &t->codec, &s));
+	mt_pressure_look(t, &s);
 	/* Nobody but an event can end a recording: the next one finds that somebody calls. */
 	if (mt_control_own.until_ns && start >= mt_control_own.until_ns)
 		__atomic_store_n(&mt_control.self.word, MT_CONTROL_CALL, __ATOMIC_RELAXED);
