@@ -22,7 +22,7 @@ static const struct command {
 	{ "detach", command_detach, "detach PID", "stop recording it; it runs on" },
 	{ "status", command_status, "status [PID]", "what is being recorded" },
 	{ "mark", command_mark, "mark PID LABEL", "put a mark on the timeline" },
-	{ "top", NULL, "", "" },
+	{ "top", command_top, "top PID|TRACE [--once] [--json]", "live view of a recording" },
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

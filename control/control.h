@@ -21,6 +21,7 @@ int command_attach(int argc, char **argv);
 int command_detach(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_mark(int argc, char **argv);
+int command_top(int argc, char **argv);
 int command_help(void);
 
 /* The process id in `text`. 0, or after a message the status to leave with. */
