@@ -137,8 +137,8 @@ static void process_start(struct builder *b, struct proc *p, uint32_t id)
 	out->pid = (uint32_t)p->ev.pid;
 	out->ppid = (uint32_t)p->ev.ppid;
 	out->parent = out->image_of = NO_ID;
-	out->reason = p->ev.reason <= MT_PROCESS_EXEC ? (enum mt_process_reason)p->ev.reason
-						      : MT_PROCESS_ROOT;
+	out->reason = p->ev.reason <= MT_PROCESS_ATTACHED ? (enum mt_process_reason)p->ev.reason
+							  : MT_PROCESS_ROOT;
 	out->rank = -1;
 	out->worker.index = out->worker.of = -1;
 	out->worker.owner = NO_ID;

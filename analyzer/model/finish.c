@@ -382,7 +382,7 @@ static void keep_processes(struct builder *b, const uint32_t *new_id)
 		hand_lists(&b->procs.items[i], &p);
 		for (size_t k = 0; k < p.child_count; k++)
 			p.children[k].process = renumbered(new_id, p.children[k].process);
-		m->unknown_frees += p.unknown_frees;
+		*(p.late ? &m->older_frees : &m->unknown_frees) += p.unknown_frees;
 		m->missed_frees += p.missed_frees;
 		b->processes.items[kept++] = p;
 	}
@@ -402,7 +402,9 @@ static void count_data(struct builder *b, struct build_counts *counts)
 		int64_t end = b->processes.items[i].end;
 
 		c->bad_values += p->bad_values;
-		c->unknown_frees += p->unknown_frees;
+		/* Blocks from before a late beginning are freed without having been seen. */
+		if (!b->processes.items[i].late)
+			c->unknown_frees += p->unknown_frees;
 		c->missed_frees += p->missed_frees;
 		if (end > b->m->duration)
 			b->m->duration = end;

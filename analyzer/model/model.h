@@ -195,6 +195,9 @@ struct process {
 	struct process_sampled *sampled; /* NULL: exact */
 	bool live_unknown; /* its live_* are 0: see model_forget_live() */
 	bool fork_inexact;
+	bool late; /* recording began in mid-run: what `before` tells was there already */
+	bool detached; /* and ended before the process did */
+	struct mt_ev_before before; /* each value one more than measured, 0: not measured */
 	struct sample *samples;
 	size_t sample_count;
 	struct thread_info *threads;
@@ -258,7 +261,9 @@ struct model {
 	size_t note_count;
 	int64_t duration; /* of the longest trace */
 	int64_t brief_ns; /* below this lifetime a block is short-lived: MT_BRIEF_UNITS */
-	uint64_t events, lost_events, unknown_frees, missed_frees;
+	uint64_t events, lost_events;
+	uint64_t unknown_frees, missed_frees; /* not of blocks from before a late beginning: */
+	uint64_t older_frees;
 	uint64_t tree_peak_pss; /* sum over processes of PSS at one time; 0: not measured */
 	int64_t tree_peak_time;
 	/* The restrictions it was built with (--pid, --role, --from/--to), for the report. */

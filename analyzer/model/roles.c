@@ -317,6 +317,10 @@ static void assign(struct roles *r, struct process *p)
 
 	if (p->reason == MT_PROCESS_FORK) {
 		assign_forked(r, p);
+	} else if (p->reason == MT_PROCESS_ATTACHED && !is_rank(r->b, p)) {
+		p->role = "forked"; /* or started: its beginning was not seen */
+		if (runs_worker_code(r, &r->b->procs.items[p->id], &frame) && frame)
+			make_worker(r, p, frame, "fork");
 	} else if (is_rank(r->b, p)) {
 		p->role = "rank";
 	} else if (p->reason == MT_PROCESS_ROOT || (before && !strcmp(before->role, "main"))) {

@@ -70,6 +70,9 @@ uint32_t *mt_file_slot_walked(void);
 /* In a forked child: the slot is the parent's. */
 void mt_file_child(void);
 
+/* Recording has ended: lets go of the file. */
+void mt_file_forget(void);
+
 /* One clause on an errno: "No space left on device". */
 const char *mt_file_why(int error);
 

@@ -152,3 +152,9 @@ void mt_sampler_descriptors_child(void)
 {
 	busy = 0;
 }
+
+void mt_sampler_descriptors_forget(void)
+{
+	work = NULL;
+	busy = said = 0;
+}

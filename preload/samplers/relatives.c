@@ -64,3 +64,9 @@ void mt_sampler_relatives_child(void)
 	not_before = 0;
 	next_slot = 0;
 }
+
+void mt_sampler_relatives_forget(void)
+{
+	not_before = 0;
+	next_slot = 0;
+}

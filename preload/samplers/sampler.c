@@ -8,6 +8,7 @@
 #include "samplers/sampler.h"
 
 #include "core/clock.h"
+#include "core/control.h"
 #include "core/tick.h"
 #include "out/file.h"
 #include "out/process.h"
@@ -86,6 +87,10 @@ static void sample(struct mt_thread *t, int last)
 	uint8_t *p = mt_stream_reserve(t, mt_sample_room(&s));
 	if (p)
 		mt_stream_commit(t, mt_put_sample(p, &t->codec, &s));
+	mt_pressure_look(t, &s);
+	/* Nobody but an event can end a recording: the next one finds that somebody calls. */
+	if (mt_control_own.until_ns && start >= mt_control_own.until_ns)
+		__atomic_store_n(&mt_control.self.word, MT_CONTROL_CALL, __ATOMIC_RELAXED);
 	descriptors_work(t, last);
 	mt_file_slot_sampled(start / MT_SLOT_TIME_NS);
 	if (!last)
@@ -131,4 +136,17 @@ void mt_sampler_child(void)
 	mt_cow_child();
 	if (mt_tick_work && !mt_file.stopped)
 		mt_tick_due = 0;
+}
+
+void mt_sampler_forget(void)
+{
+	__atomic_store_n(&mt_tick_due, UINT64_MAX, __ATOMIC_RELAXED);
+	for (size_t i = 0; i < SAMPLERS; i++)
+		not_before[i] = 0;
+	last_ns = last_units = 0;
+	sample_due = walk_due = 0;
+	descriptors_not_before = 0;
+	mt_sampler_descriptors_forget();
+	mt_sampler_relatives_forget();
+	mt_cow_forget();
 }

@@ -20,6 +20,17 @@ void mt_sampler_init(struct mt_thread *t, uint64_t interval_ns);
 /* In a forked child: the next event samples it. */
 void mt_sampler_child(void);
 
+/* Recording has ended. */
+void mt_sampler_forget(void);
+void mt_sampler_descriptors_forget(void);
+void mt_sampler_relatives_forget(void);
+
+/* pressure.c: marks and says that a limit is near; `s` was just taken. */
+void mt_pressure_look(struct mt_thread *t, const struct mt_ev_sample *s);
+extern void (*mt_pressure_mark)(struct mt_thread *t, const char *label); /* set by init.c */
+/* 0 to 3: how many thresholds `used` has passed; before: how many it had. limit >= 10000. */
+unsigned int mt_pressure_level(uint64_t used, uint64_t limit, unsigned int before);
+
 /*
  * Samplers: each fills its fields of the record; values are one more than measured, 0: could not.
  * s->pid is whose memory it is: 0 for this process, else one that has been silent.

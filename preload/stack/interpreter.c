@@ -342,3 +342,10 @@ void mt_python_init(struct mt_thread *t, int wanted)
 	__atomic_store_n(&life, LIFE_NONE, __ATOMIC_RELEASE);
 	interpreter_find(t);
 }
+
+void mt_python_forget(void)
+{
+	__atomic_store_n(&life, LIFE_OFF, __ATOMIC_RELEASE);
+	modules_checked = 0;
+	arena_alloc = 0;
+}
