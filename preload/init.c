@@ -30,6 +30,8 @@
 #include "out/place.h"
 #include "out/process.h"
 #include "record/record.h"
+#include "samplers/cow.h"
+#include "samplers/pages.h"
 #include "samplers/sampler.h"
 #include "stack/stack.h"
 #include "sys/fmt.h"
@@ -201,6 +203,8 @@ static void introduce(void)
 	}
 	if (mt_config.python == MT_PYTHON_OBJECTS && mt_pymem_install())
 		fact(t, "python_mode", "objects");
+	mt_pages_before = mt_record_looked;
+	mt_cow_init((uint64_t)mt_config.cow_interval);
 	mt_sampler_init(t, (uint64_t)mt_config.interval);
 }
 

@@ -53,6 +53,9 @@ void mt_file_trim(uint64_t end, uint64_t first);
 void mt_file_slot_take(uint32_t proc, uint32_t pid, uint64_t start);
 void mt_file_slot_drop(void);
 
+/* When this process's pages were last walked (mt_file_header.walked); NULL: it has no slot. */
+uint32_t *mt_file_slot_walked(void);
+
 /* In a forked child: the slot is the parent's. */
 void mt_file_child(void);
 

@@ -23,6 +23,7 @@ static int slot_try(struct mt_proc_slot *slot, uint32_t seen, uint32_t proc, uin
 		return 0;
 	slot->proc = proc;
 	slot->start = start;
+	mt_file.header->walked[slot - mt_file.slots] = 0;
 	own = slot;
 	return 1;
 }
@@ -54,6 +55,11 @@ void mt_file_slot_drop(void)
 	if (own)
 		__atomic_store_n(&own->pid, 0, __ATOMIC_RELEASE);
 	own = NULL;
+}
+
+uint32_t *mt_file_slot_walked(void)
+{
+	return own ? &mt_file.header->walked[own - mt_file.slots] : NULL;
 }
 
 void mt_file_child(void)

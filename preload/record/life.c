@@ -163,6 +163,12 @@ void mt_record_fork_cut(uint64_t time)
 		mt_cut_at(time);
 }
 
+void mt_record_looked(void)
+{
+	if (mt_nursery_on)
+		mt_cut();
+}
+
 void mt_record_child(void)
 {
 	if (mt_nursery_on)
