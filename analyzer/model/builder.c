@@ -221,8 +221,9 @@ char *text_of(struct mt_str s)
 static void proc_release(struct proc *p)
 {
 	dict_release(&p->dict);
+	for (size_t i = 0; i < p->sites.count; i++)
+		free(p->sites.items[i].cohorts);
 	vec_release(&p->sites);
-	vec_release(&p->births);
 	vec_release(&p->backing);
 	vec_release(&p->samples);
 	for (size_t i = 0; i < p->threads.count; i++)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/cohorts.h"
 #include "model/sampling.h"
 #include "model/walk.h"
 
@@ -89,6 +90,10 @@ static void hand_lists(struct proc *p, struct process *out)
 
 static void release_lists(struct process *p)
 {
+	for (size_t i = 0; i < p->phase_count; i++)
+		free(p->phases[i].name);
+	free(p->phases);
+	free(p->phase_sites);
 	free(p->command);
 	free(p->samples);
 	if (p->resident_last != p->resident_most)
@@ -129,10 +134,8 @@ static uint32_t site_intern(struct sites *all, const struct local_site *s)
 }
 
 /* Index of the site in all->sites; NO_ID: it has nothing to show. */
-static uint32_t add_use(struct sites *all, const struct proc *p, const struct local_site *s,
-			uint32_t process)
+static uint32_t add_use(struct sites *all, struct local_site *s, uint32_t process)
 {
-	const struct births *born = s->births ? &p->births.items[s->births - 1] : NULL;
 	struct site_use *u;
 
 	if (!s->allocations && !s->frees && !s->live_count && !s->live_bytes)
@@ -148,16 +151,8 @@ static uint32_t add_use(struct sites *all, const struct proc *p, const struct lo
 	u->peak_bytes = s->peak_bytes;
 	u->short_lived_count = s->short_lived_count;
 	u->sampled = s->sampled;
-	if (born) {
-		u->first_live_birth = born->first;
-		u->last_live_birth = born->last;
-		memcpy(u->live_quarter_count, born->count, sizeof(u->live_quarter_count));
-		memcpy(u->live_quarter_bytes, born->bytes, sizeof(u->live_quarter_bytes));
-		for (int q = 0; q < 4; q++) {
-			u->kept_count += born->count[q];
-			u->kept_bytes += born->bytes[q];
-		}
-	}
+	u->cohorts = s->cohorts;
+	s->cohorts = NULL;
 	return u->site;
 }
 
@@ -179,20 +174,14 @@ static void group_uses(struct sites *all)
 	all->uses.room = all->uses.count;
 }
 
-static void merge_births(struct site_use *to, const struct site_use *u)
+static void merge_cohorts(struct site_use *to, const struct site_use *u)
 {
-	if (!u->kept_count)
-		return;
-	if (!to->kept_count || u->first_live_birth < to->first_live_birth)
-		to->first_live_birth = u->first_live_birth;
-	if (!to->kept_count || u->last_live_birth > to->last_live_birth)
-		to->last_live_birth = u->last_live_birth;
-	for (int q = 0; q < 4; q++) {
-		to->live_quarter_count[q] += u->live_quarter_count[q];
-		to->live_quarter_bytes[q] += u->live_quarter_bytes[q];
+	if (to->cohorts && u->cohorts) {
+		to->cohorts = cohorts_merge(to->cohorts, u->cohorts);
+		free(u->cohorts);
+	} else if (u->cohorts) {
+		to->cohorts = u->cohorts;
 	}
-	to->kept_count += u->kept_count;
-	to->kept_bytes += u->kept_bytes;
 }
 
 /* Ids that a process gave to one stack twice (two threads met it at once). */
@@ -208,7 +197,7 @@ static void merge_uses(struct sites *all)
 			all->uses.items[kept++] = *u;
 			continue;
 		}
-		merge_births(to, u);
+		merge_cohorts(to, u);
 		to->allocations += u->allocations;
 		to->frees += u->frees;
 		to->bytes_allocated += u->bytes_allocated;
@@ -292,7 +281,7 @@ static uint32_t *add_process(struct sites *all, struct proc *p, struct process *
 	size_t kept = 0;
 
 	for (size_t k = 0; k < p->sites.count; k++)
-		site[k] = add_use(all, p, &p->sites.items[k], out->id);
+		site[k] = add_use(all, &p->sites.items[k], out->id);
 	for (size_t k = 0; k < out->backing_count; k++) {
 		struct backing_event e = out->backing[k];
 
@@ -301,6 +290,8 @@ static uint32_t *add_process(struct sites *all, struct proc *p, struct process *
 			out->backing[kept++] = e;
 	}
 	out->backing_count = kept;
+	for (size_t k = 0; k < out->phase_site_count; k++)
+		out->phase_sites[k].site = site[out->phase_sites[k].site];
 	return site;
 }
 
@@ -321,6 +312,7 @@ static void number_sites(struct sites *all, struct model *m)
 		for (size_t k = 0; k < m->processes[i].backing_count; k++)
 			m->processes[i].backing[k].site = place[m->processes[i].backing[k].site];
 	walk_sites_sorted(m, place);
+	phases_sites_sorted(m, place);
 	free(place);
 }
 
@@ -336,8 +328,9 @@ static void build_sites(struct builder *b, const uint32_t *new_id)
 
 		if (new_id[i] != NO_ID)
 			of[i] = add_process(&all, p, &b->m->processes[new_id[i]]);
+		for (size_t k = 0; k < p->sites.count; k++)
+			free(p->sites.items[k].cohorts);
 		vec_release(&p->sites);
-		vec_release(&p->births);
 	}
 	walk_sites_of_run(b->m, of);
 	for (size_t i = 0; i < b->procs.count; i++)

@@ -24,18 +24,12 @@
 struct local_site {
 	uint32_t native, python; /* ids of the process; canonical from finish.c on */
 	uint8_t kind; /* with flags */
-	uint32_t births; /* index + 1 in proc.births; 0: nothing is left */
 	uint64_t allocations, frees, bytes_allocated;
 	uint64_t live_bytes, live_count, peak_bytes, short_lived_count;
 	struct sampled *sampled; /* in the model's arena */
 	double peak_estimate; /* of bytes, where sampled */
-};
-
-/* When what a site has left was allocated; see struct site_use. */
-struct births {
-	int64_t first, last;
-	uint64_t count[4], bytes[4];
-	double carry; /* of the counts */
+	struct cohorts *cohorts; /* NULL: not followed; the model's from finish.c on */
+	bool missed; /* a free of one of its blocks was not seen */
 };
 
 /* The clock of a trace: units to ns since its start. */
@@ -66,7 +60,6 @@ struct proc {
 	uint64_t first_time; /* units */
 	struct dict dict;
 	VEC(struct local_site) sites;
-	VEC(struct births) births;
 	VEC(struct backing_event) backing; /* site: index in sites until finish.c */
 	VEC(struct build_sample) samples;
 	size_t samples_room; /* of the process.samples made from them */
@@ -159,5 +152,8 @@ void folds_note(struct builder *b);
 /* finish.c */
 const char *proc_fact(const struct proc *p, const char *key); /* its own, or NULL */
 bool in_window(const struct builder *b, int64_t time);
+
+/* replay_phases.c: sites were put in order, place says where each one is now. */
+void phases_sites_sorted(struct model *m, const uint32_t *place);
 
 #endif

@@ -51,6 +51,7 @@ struct replay {
 	struct index fold_set;
 	VEC(uint64_t) young_most; /* by stream: the largest in the window */
 	uint64_t young_peak, young_peak_time; /* highest listed and folded together; units */
+	struct phases *phases; /* NULL: the program told of none */
 	struct sampling *sampling; /* NULL: nothing was sampled so far */
 	struct walks *walks; /* owned by walk.c */
 	/* The largest freed block that glibc would have taken a mapping of its own for. */
@@ -59,6 +60,7 @@ struct replay {
 		uint32_t owner, site;
 	} large_freed;
 	uint32_t mean; /* of the block being taken */
+	bool resizing; /* one half of a REALLOC or REMAP is being replayed */
 	bool missed; /* what map_removed() is told of was not given back by anybody */
 };
 
@@ -85,6 +87,28 @@ static inline void replay_freed_large(struct replay *r, uint64_t size, uint32_t 
 	    size > r->large_freed.size)
 		r->large_freed = (struct large_freed){ size, owner, site };
 }
+
+/*
+ * replay_growth.c: what becomes of a site's blocks. growth_born() after the site's live_* have
+ * risen, where the site is followed or may be from now on; growth_died() where it is followed.
+ */
+#define GROWTH_BLOCKS 4 /* live at one time: such a site is followed */
+void growth_born(struct replay *r, struct local_site *s, uint64_t size);
+void growth_died(struct replay *r, struct local_site *s, uint64_t birth, uint64_t bytes,
+		 uint32_t mean, unsigned int blocks);
+/* It is gone, but its free was not seen: nothing can be concluded of its site. */
+void growth_missed(struct replay *r, struct local_site *s, uint64_t birth, uint64_t bytes,
+		   uint32_t mean);
+void growth_folded(struct replay *r, struct local_site *s, uint64_t from, uint64_t to,
+		   uint64_t count);
+void growth_settle(struct replay *r); /* the end of what is judged */
+
+/* replay_phases.c: what phases took and kept. The second and third: where there are phases. */
+void phases_mark(struct replay *r, struct mt_str label); /* empty: the phase ends */
+void phases_taken(struct replay *r, uint8_t kind, uint64_t birth, uint64_t bytes);
+void phases_dropped(struct replay *r, uint8_t kind, uint64_t birth, uint64_t bytes, uint32_t mean);
+void phases_settle(struct replay *r); /* the first call counts */
+void phases_release(struct replay *r);
 
 /* replay_maps.c: mappings. */
 #define MAP_FLAG_FIXED 0x10 /* MAP_FIXED: the overlap is unmapped on purpose */

@@ -101,6 +101,8 @@ static void count_up_to(struct replay *r, const struct fold_count *now, uint64_t
 		return;
 	if (!r->b->options.has_from || now->time > r->from) {
 		add_totals(r, s, now->count - last->count, now->bytes - last->bytes);
+		growth_folded(r, s, first > last->time ? first : last->time, now->time,
+			      now->count - last->count);
 		s->short_lived_count += now->brief - last->brief;
 		if ((!last->count || now->largest > last->largest) && now->largest > s->peak_bytes)
 			s->peak_bytes = now->largest;

@@ -29,6 +29,12 @@ static void map_removed(void *arg, const struct map_range *range, uint64_t bytes
 	s = &r->p->sites.items[range->site];
 	replay_dropped(r, s, bytes, 1 - left);
 	note_backing(r, range->site, -(int64_t)bytes);
+	if (r->phases)
+		phases_dropped(r, s->kind, range->birth, bytes, 0);
+	if (r->missed)
+		growth_missed(r, s, range->birth, bytes, 0);
+	else if (s->cohorts)
+		growth_died(r, s, range->birth, bytes, 0, !left);
 	if (r->missed)
 		return;
 	replay_freed(r, s->kind & MT_KIND_MASK);
@@ -72,6 +78,9 @@ static void range_take(struct replay *r, uint64_t start, uint64_t end, uint64_t 
 	maps_add(&r->maps, &range);
 	replay_taken(r, &r->p->sites.items[site], asked - start);
 	note_backing(r, site, (int64_t)(asked - start));
+	growth_born(r, &r->p->sites.items[site], asked - start);
+	if (r->phases)
+		phases_taken(r, range.kind, r->now, asked - start);
 }
 
 #define REMAP_FLAG_FIXED 2 /* MREMAP_FIXED */

@@ -5,8 +5,10 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <gtest/gtest.h>
+
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "support/harness.h"
@@ -48,21 +50,22 @@ std::map<std::string, std::string> Sites(const Json &report)
 	return out;
 }
 
-/* What it says of each process; which of two cousins began first may differ from run to run. */
-std::multiset<std::string> Processes(const Json &report)
+/* What a report says of its processes, in an order that does not depend on which sibling came first. */
+std::vector<std::string> Processes(const Json &report)
 {
-	std::multiset<std::string> out;
+	std::vector<std::string> out;
+	const char *numbers[] = { "allocations",       "frees",
+				  "bytes_allocated",   "live_at_end_bytes",
+				  "live_at_end_count", "inherited_live_bytes",
+				  "inherited_live_count", "inherited_freed_bytes" };
 
 	for (size_t i = 0; i < report["processes"].size(); i++) {
-		std::string text;
-
-		for (const char *number :
-		     { "allocations", "frees", "bytes_allocated", "live_at_end_bytes",
-		       "live_at_end_count", "inherited_live_bytes", "inherited_freed_bytes" })
-			text += std::string(number) + "=" +
-				report["processes"][i][number].Print() + " ";
-		out.insert(text);
+		out.emplace_back();
+		for (const char *number : numbers)
+			out.back() += std::string(number) + "=" +
+				      report["processes"][i][number].Print() + " ";
 	}
+	std::sort(out.begin(), out.end());
 	return out;
 }
 

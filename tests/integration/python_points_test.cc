@@ -8,34 +8,15 @@
  */
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <sstream>
 
 #include "support/harness.h"
+#include "support/interpreters.h"
 
 namespace memtrace_test
 {
 namespace
 {
-
-namespace fs = std::filesystem;
-
-/* "3.12": pyenv's interpreter of that version; "venv", "system"; "" when it is not here. */
-std::string InterpreterOf(const std::string &name)
-{
-	const char *home = getenv("HOME");
-	std::string path = name == "system" ? "/usr/bin/python3"
-					    : SourcePath("build/venv/bin/python");
-	std::error_code none;
-
-	if (name == "system" || name == "venv")
-		return Exists(path) ? path : "";
-	for (const auto &entry :
-	     fs::directory_iterator(std::string(home ? home : "") + "/.pyenv/versions", none))
-		if (entry.path().filename().string().rfind(name + ".", 0) == 0)
-			return entry.path().string() + "/bin/python" + name.substr(0, 1);
-	return "";
-}
 
 class PythonPoints : public testing::TestWithParam<const char *>
 {
@@ -190,7 +171,7 @@ std::string NameOf(const testing::TestParamInfo<const char *> &row)
 
 INSTANTIATE_TEST_SUITE_P(Of, PythonPointsRead,
 			 testing::Values("3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13",
-					 "venv", "system"),
+					 "3.14", "3.15", "venv", "system", "standalone"),
 			 NameOf);
 INSTANTIATE_TEST_SUITE_P(Of, PythonPointsUnread, testing::Values("2.7", "3.6"), NameOf);
 
