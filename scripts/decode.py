@@ -62,6 +62,7 @@ FRAMED = {
     0x32: ("SCAN_END", "time:T id:U complete:U cpu_ns:U"),
     0x38: ("ARENA", "time:T scan:U start:U end:U arena:U top:U"),
     0x39: ("STACK", "time:T scan:U tid:U start:U end:U"),
+    0x3b: ("TOOL", "time:T scan:U start:U end:U"),
     0x3a: ("POOLS", "time:T scan:U start:U size:U pool_bytes:U pools:STR"),
 }
 # Section 3.7: what chunks of kind 1 and 2 hold.

@@ -24,6 +24,64 @@
 static uintptr_t piece_at;
 static uint64_t used;
 
+/* A slot is taken by a swap of its start from 0, and counts while start is below end. */
+static struct own {
+	uintptr_t start, end; /* atomic */
+} own[MT_MEM_LISTED];
+static uint32_t own_count; /* atomic; slots from here on were never taken */
+
+static void own_add(uintptr_t start, uintptr_t end)
+{
+	uint32_t count = __atomic_load_n(&own_count, __ATOMIC_RELAXED), i;
+
+	for (i = 0; i < MT_MEM_LISTED; i++) {
+		uintptr_t none = 0;
+
+		if (!__atomic_compare_exchange_n(&own[i].start, &none, start, 0, __ATOMIC_RELAXED,
+						 __ATOMIC_RELAXED))
+			continue;
+		__atomic_store_n(&own[i].end, end, __ATOMIC_RELEASE);
+		if (i >= count)
+			__atomic_fetch_add(&own_count, 1, __ATOMIC_RELAXED);
+		return;
+	}
+}
+
+/* [start, end) is a mapping, or the beginning or the end of one. */
+static void own_remove(uintptr_t start, uintptr_t end)
+{
+	for (size_t i = 0; i < mt_mem_listed(); i++) {
+		struct own *o = &own[i];
+
+		if (start < o->start || end > o->end)
+			continue;
+		if (start == o->start && end == o->end) {
+			__atomic_store_n(&o->end, 0, __ATOMIC_RELAXED);
+			__atomic_store_n(&o->start, 0, __ATOMIC_RELEASE);
+		} else if (start == o->start) {
+			__atomic_store_n(&o->start, end, __ATOMIC_RELAXED);
+		} else {
+			__atomic_store_n(&o->end, start, __ATOMIC_RELAXED);
+		}
+		return;
+	}
+}
+
+size_t mt_mem_listed(void)
+{
+	uint32_t count = __atomic_load_n(&own_count, __ATOMIC_RELAXED);
+
+	return count < MT_MEM_LISTED ? count : MT_MEM_LISTED;
+}
+
+uintptr_t mt_mem_get(size_t i, uintptr_t *end)
+{
+	uintptr_t start = __atomic_load_n(&own[i].start, __ATOMIC_ACQUIRE);
+
+	*end = __atomic_load_n(&own[i].end, __ATOMIC_RELAXED);
+	return start < *end ? start : 0;
+}
+
 void *mt_mem_map(size_t size)
 {
 	void *p = mt_sys_mmap(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -33,12 +91,16 @@ void *mt_mem_map(size_t size)
 	mt_sys_call(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, (long)p, (long)size,
 		    (long)"memtrace", 0);
 	__atomic_fetch_add(&used, size, __ATOMIC_RELAXED);
+	own_add((uintptr_t)p, (uintptr_t)p + size);
 	return p;
 }
 
 void mt_mem_unmap(void *p, size_t size)
 {
-	if (p && mt_sys_munmap(p, size) == 0)
+	if (!p)
+		return;
+	own_remove((uintptr_t)p, (uintptr_t)p + size);
+	if (mt_sys_munmap(p, size) == 0)
 		__atomic_fetch_sub(&used, size, __ATOMIC_RELAXED);
 }
 

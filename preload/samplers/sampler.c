@@ -13,6 +13,7 @@
 #include "out/process.h"
 #include "out/stream.h"
 #include "samplers/cow.h"
+#include "samplers/resident.h"
 
 static const struct mt_sampler *const samplers[] = {
 	&mt_sampler_status,
@@ -62,6 +63,7 @@ static void sample(struct mt_thread *t, int last)
 	if (p)
 		mt_stream_commit(t, mt_put_sample(p, &t->codec, &s));
 	sample_due = s.time + interval_units;
+	mt_resident_round(t, s.rss ? s.rss - 1 : 0, last);
 }
 
 static void walk(struct mt_thread *t, int last)
@@ -76,7 +78,7 @@ static void sampler_work(struct mt_thread *t, uint64_t now)
 {
 	if (now >= walk_due)
 		walk(t, now == UINT64_MAX);
-	if (now >= sample_due)
+	if (now >= sample_due || __atomic_load_n(&mt_tick_ending, __ATOMIC_RELAXED))
 		sample(t, now == UINT64_MAX);
 	__atomic_store_n(&mt_tick_due, sample_due < walk_due ? sample_due : walk_due,
 			 __ATOMIC_RELEASE);
@@ -97,6 +99,7 @@ void mt_sampler_child(void)
 	sample_due = mt_clock_now() + interval_units / 16;
 	walk_due = 0; /* with the first event, before it touches more */
 	mt_cow_child();
+	mt_resident_child();
 	if (mt_tick_work && !mt_file.stopped)
 		mt_tick_due = 0;
 }

@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 
 #include "core/clock.h"
+#include "core/tick.h"
 #include "out/stream.h"
 #include "stack/bounds.h"
 #include "stack/modules.h"
@@ -259,10 +260,17 @@ static int interpreter_check(struct mt_thread *t, uintptr_t state)
  */
 static __attribute__((cold, noinline)) void shutdown_mark(struct mt_thread *t)
 {
+	uint64_t due = __atomic_load_n(&mt_tick_due, __ATOMIC_RELAXED);
 	uint32_t pid = (uint32_t)mt_sys_getpid();
 
-	if (__atomic_exchange_n(&finalizing_pid, pid, __ATOMIC_RELAXED) != pid)
-		MT_EMIT(t, mark, .time = mt_clock_now(), .kind = MT_MARK_SHUTDOWN);
+	if (__atomic_exchange_n(&finalizing_pid, pid, __ATOMIC_RELAXED) == pid)
+		return;
+	MT_EMIT(t, mark, .time = mt_clock_now(), .kind = MT_MARK_SHUTDOWN);
+	__atomic_store_n(&mt_tick_ending, 1, __ATOMIC_RELAXED);
+	/* Not while somebody is at it, or when it is never to be done: UINT64_MAX. */
+	if (due != UINT64_MAX)
+		__atomic_compare_exchange_n(&mt_tick_due, &due, 0, 0, __ATOMIC_RELEASE,
+					    __ATOMIC_RELAXED);
 }
 
 /*
