@@ -70,18 +70,19 @@ static const char *variable(const char *name)
 
 static const struct {
 	const char *fact;
-	const char *names[3];
+	const char *names[5];
 } ranks[] = {
-	{ "rank", { "RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK" } },
-	{ "local_rank", { "LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK" } },
-	{ "world_size", { "WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE" } },
+	{ "rank", { "RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK" } },
+	{ "local_rank",
+	  { "LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID" } },
+	{ "world_size", { "WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE" } },
 };
 
 static const char *rank_value(size_t which)
 {
 	const char *value = NULL;
 
-	for (size_t i = 0; i < 3 && !value; i++)
+	for (size_t i = 0; i < 5 && ranks[which].names[i] && !value; i++)
 		value = variable(ranks[which].names[i]);
 	return value;
 }

@@ -60,6 +60,8 @@ FRAMED = {
     0x31: ("RANGE", "time:T scan:U start:U pages:U prot:U flags:U dev:U inode:U offset:U "
                     "name:STR runs:STR"),
     0x32: ("SCAN_END", "time:T id:U complete:U cpu_ns:U"),
+    0x34: ("DESCRIPTORS", "time:T pid:U open:U left_out:U files:STR"),
+    0x35: ("LAUNCH", "time:T python:P"),
     0x38: ("ARENA", "time:T scan:U start:U end:U arena:U top:U"),
     0x39: ("STACK", "time:T scan:U tid:U start:U end:U"),
     0x3b: ("TOOL", "time:T scan:U start:U end:U"),

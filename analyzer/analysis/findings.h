@@ -64,5 +64,6 @@ void find_killed(struct findings *all); /* findings_process.c */
 void find_uncovered(struct findings *all); /* findings_process.c */
 void find_fragmentation(struct findings *all); /* findings_fragmentation.c */
 void find_oom_risk(struct findings *all); /* findings_process.c */
+void find_shm(struct findings *all); /* findings_shm.c */
 
 #endif

@@ -75,8 +75,13 @@ struct mt_file_header {
 	/* For writers only: per slot of the process table, when the pages of that process were last
 	 * walked, in units of 2^24 ns of CLOCK_MONOTONIC, bit 0 set; 0: not to be walked. Atomic */
 	uint32_t walked[MT_PROC_SLOTS];
-	uint8_t reserved2[4096 - 320 - 4 * MT_PROC_SLOTS];
+	/* Atomic, for writers only: when that process was last sampled, or may be next, in
+	 * MT_SLOT_TIME_NS of CLOCK_MONOTONIC, modulo 2^16. */
+	uint16_t sampled[MT_PROC_SLOTS];
+	uint8_t reserved2[4096 - 320 - 6 * MT_PROC_SLOTS];
 };
+
+#define MT_SLOT_TIME_NS (UINT64_C(1) << 28)
 
 /* One live process of the tree; a slot with pid 0, or whose process is gone, is free. */
 struct mt_proc_slot {
