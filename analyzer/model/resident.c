@@ -138,6 +138,15 @@ static const struct map_range *map_at(struct sorting *s, uint64_t page)
 	return s->map < s->map_count && s->maps[s->map].start <= page ? &s->maps[s->map] : NULL;
 }
 
+static bool is_of_tool(struct sorting *s, uint64_t page)
+{
+	const struct walk *w = s->w;
+
+	while (s->tool < w->tools.count && w->tools.items[s->tool].end <= page)
+		s->tool++;
+	return s->tool < w->tools.count && w->tools.items[s->tool].start <= page;
+}
+
 /* The stack whose upper end lies above the page in the same mapping. */
 static const struct walk_stack *stack_at(struct sorting *s, const struct walk_range *range,
 					 uint64_t page)
@@ -150,9 +159,11 @@ static const struct walk_stack *stack_at(struct sorting *s, const struct walk_ra
 	if (s->stack == w->stacks.count)
 		return NULL;
 	stack = &w->stacks.items[s->stack];
-	if (((stack->end - 1) & ~(w->page - 1)) >= range->end)
-		return NULL;
-	return stack->start <= page ? stack : NULL;
+	/* Without a known start: down to the mapping's. */
+	return (stack->start ? stack->start : range->start) <= page && range->end > page &&
+			       (stack->start || stack->end <= range->end + w->page)
+		       ? stack
+		       : NULL;
 }
 
 static void mapping_page(struct sorting *s, const struct walk_range *range,
@@ -189,7 +200,11 @@ static void private_page(struct sorting *s, const struct walk_range *range, uint
 	uint64_t size = s->w->page;
 	const char *reason = no_mapping;
 
-	if (s->out->sampled && (range->flags & MT_RANGE_HEAP || arena)) {
+	if (is_of_tool(s, page)) {
+		out->part[RESIDENT_TOOL] = size;
+		name_add(s, range, RESIDENT_TOOL, "memtrace", NULL, size, true);
+		return;
+	} else if (s->out->sampled && (range->flags & MT_RANGE_HEAP || arena)) {
 		reason = not_listed;
 	} else if (range->flags & MT_RANGE_HEAP) {
 		heap_page(s, heap_of(s, HEAP_MAIN, 0), page, range->start, range->end, 0, out);
@@ -208,8 +223,8 @@ static void private_page(struct sorting *s, const struct walk_range *range, uint
 		name_add(s, range, RESIDENT_STACKS, "threads", NULL, size, true);
 		return;
 	} else if (s->before_end == range->start && s->before_name) {
-		out->part[RESIDENT_FILE] = size; /* a module's variables without initial value */
-		name_add(s, range, RESIDENT_FILE, s->before_name, NULL, size, true);
+		out->part[s->before_part] = size; /* a module's variables without initial value */
+		name_add(s, range, s->before_part, s->before_name, NULL, size, true);
 		return;
 	}
 	out->part[RESIDENT_UNTRACED] = size;
@@ -255,9 +270,10 @@ static void sort_range(struct sorting *s, const struct walk_range *range)
 		}
 		at += bytes;
 	}
-	if (part == RESIDENT_FILE && !(range->flags & MT_RANGE_SHARED)) {
+	if ((part == RESIDENT_FILE || part == RESIDENT_TOOL) && !(range->flags & MT_RANGE_SHARED)) {
 		s->before_end = range->end;
-		s->before_name = range->name;
+		s->before_name = name;
+		s->before_part = part;
 	} else if (s->before_end != range->start) {
 		s->before_name = NULL;
 	}

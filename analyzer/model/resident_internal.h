@@ -24,11 +24,12 @@ struct sorting {
 	struct walk *w;
 	struct resident *out;
 	size_t block; /* first block that ends after the present page */
-	size_t arena, pools, stack, map; /* likewise */
+	size_t arena, pools, stack, map, tool; /* likewise */
 	const struct map_range *maps;
 	size_t map_count;
 	uint64_t before_end; /* end of the mapping before the present one, and whose it is */
 	const char *before_name;
+	enum resident_part before_part;
 	VEC(struct resident_name) names;
 	struct hashmap name_set;
 	VEC(struct resident_heap) heaps;

@@ -16,6 +16,7 @@
 struct walks {
 	struct walk *open; /* SCAN came, SCAN_END did not */
 	struct resident *most, *last; /* may be one */
+	bool shut_down; /* the last one was taken when Python had begun to shut down */
 };
 
 static void walk_free(struct walk *w)
@@ -28,6 +29,7 @@ static void walk_free(struct walk *w)
 	vec_release(&w->runs);
 	vec_release(&w->arenas);
 	vec_release(&w->stacks);
+	vec_release(&w->tools);
 	vec_release(&w->pools);
 	vec_release(&w->pool);
 	vec_release(&w->blocks);
@@ -63,8 +65,13 @@ static void begin(struct replay *r, const struct mt_ev_scan *e)
 		r->walks = xcalloc(1, sizeof(*r->walks));
 	walk_free(r->walks->open);
 	r->walks->open = NULL;
-	if ((e->pid && e->pid != r->p->ev.pid) || r->over || !r->counting)
-		return; /* of another process, whose blocks are not at hand */
+	/* Of another process, whose blocks are not at hand; or not of all its mappings. */
+	if ((e->pid && e->pid != r->p->ev.pid) || e->scope != MT_SCAN_ALL || r->over ||
+	    !r->counting)
+		return;
+	/* The first one after Python began to shut down tells how the program left it. */
+	if (r->walks->shut_down)
+		return;
 	if (e->page_bytes < 512 || e->page_bytes & (e->page_bytes - 1) ||
 	    e->page_bytes > 1u << 20) {
 		r->p->bad_values++;
@@ -95,27 +102,50 @@ static bool add_runs(struct walk *w, struct mt_str text, uint64_t pages)
 	return true;
 }
 
-/* One mapping may come in several pieces: they become one range again. */
-static bool add_piece(struct walk *w, const struct walk_range *piece, struct mt_str name)
+/* Bytes of a range that no run tells of, when it is to reach up to `end`: nothing is there. */
+static void fill_gap(struct walk *w, struct walk_range *last, size_t at, size_t behind,
+		     uint64_t end)
 {
-	struct walk_range *last = w->ranges.count ? &w->ranges.items[w->ranges.count - 1] : NULL;
 	uint64_t told = 0;
 	struct walk_run *gap;
 
-	if (!last || last->end != piece->start || last->flags != piece->flags ||
-	    last->prot != piece->prot || last->inode != piece->inode ||
-	    strlen(last->name) != name.len || memcmp(last->name, name.data, name.len) != 0)
-		return false;
 	for (size_t i = 0; i < last->runs; i++)
 		told += w->runs.items[last->first_run + i].pages;
-	/* The last runs of the list are the new piece's: make room for what was left unsaid. */
 	(void)vec_push(&w->runs);
-	gap = &w->runs.items[piece->first_run];
-	memmove(gap + 1, gap, piece->runs * sizeof(*gap));
-	*gap = (struct walk_run){ (last->end - last->start) / w->page - told, 0 };
+	gap = &w->runs.items[at];
+	memmove(gap + 1, gap, behind * sizeof(*gap));
+	*gap = (struct walk_run){ (end - last->start) / w->page - told, 0 };
+}
+
+/*
+ * One mapping may come in several pieces: they become one range again. What is not resident may be
+ * left out in between; that matters for the heap, whose bounds are asked for.
+ */
+static bool add_piece(struct walk *w, const struct walk_range *piece, const char *name)
+{
+	struct walk_range *last = w->ranges.count ? &w->ranges.items[w->ranges.count - 1] : NULL;
+
+	if (!last || last->flags != piece->flags || last->prot != piece->prot ||
+	    last->inode != piece->inode || last->end > piece->start ||
+	    (last->end < piece->start && !(piece->flags & MT_RANGE_HEAP)) ||
+	    strcmp(last->name, name) != 0)
+		return false;
+	/* The last runs of the list are the new piece's. */
+	fill_gap(w, last, piece->first_run, piece->runs, piece->start);
 	last->runs += piece->runs + 1;
 	last->end = piece->end;
 	return true;
+}
+
+/* Of mappings of one file that follow each other only the first is named. */
+static char *name_of(const struct walk *w, const struct mt_ev_range *e)
+{
+	if (!e->name.len && e->inode)
+		for (size_t i = w->ranges.count; i-- > 0;)
+			if (w->ranges.items[i].inode == e->inode &&
+			    w->ranges.items[i].dev == e->dev)
+				return xstrdup(w->ranges.items[i].name);
+	return xstrndup(e->name.data, e->name.len);
 }
 
 static void add_range(struct replay *r, struct walk *w, const struct mt_ev_range *e)
@@ -123,6 +153,7 @@ static void add_range(struct replay *r, struct walk *w, const struct mt_ev_range
 	struct walk_range range = { .start = e->start,
 				    .flags = (uint32_t)e->flags,
 				    .prot = (uint32_t)e->prot,
+				    .dev = e->dev,
 				    .inode = e->inode,
 				    .first_run = w->runs.count };
 
@@ -136,9 +167,11 @@ static void add_range(struct replay *r, struct walk *w, const struct mt_ev_range
 	range.runs = w->runs.count - range.first_run;
 	if (w->ranges.count && w->ranges.items[w->ranges.count - 1].end > range.start)
 		w->disordered = true;
-	if (add_piece(w, &range, e->name))
+	range.name = name_of(w, e);
+	if (add_piece(w, &range, range.name)) {
+		free(range.name);
 		return;
-	range.name = xstrndup(e->name.data, e->name.len);
+	}
 	*vec_push(&w->ranges) = range;
 }
 
@@ -181,6 +214,13 @@ static int pools_order(const void *a, const void *b)
 	return x->start < y->start ? -1 : x->start > y->start;
 }
 
+static int tool_order(const void *a, const void *b)
+{
+	const struct walk_tool *x = a, *y = b;
+
+	return x->start < y->start ? -1 : x->start > y->start;
+}
+
 static int stack_order(const void *a, const void *b)
 {
 	const struct walk_stack *x = a, *y = b;
@@ -200,6 +240,8 @@ static void end(struct replay *r, const struct mt_ev_scan_end *e)
 		if (w->arenas.count)
 			qsort(w->arenas.items, w->arenas.count, sizeof(*w->arenas.items),
 			      arena_order);
+		if (w->tools.count)
+			qsort(w->tools.items, w->tools.count, sizeof(*w->tools.items), tool_order);
 		if (w->pools.count)
 			qsort(w->pools.items, w->pools.count, sizeof(*w->pools.items), pools_order);
 		if (w->stacks.count)
@@ -213,6 +255,7 @@ static void end(struct replay *r, const struct mt_ev_scan_end *e)
 			all->most = found;
 		}
 		all->last = found;
+		all->shut_down = r->shutdown && r->shutdown <= w->time;
 	}
 	walk_free(w);
 	all->open = NULL;
@@ -239,6 +282,9 @@ void walk_record(struct replay *r, const struct mt_record *record)
 		*vec_push(&w->stacks) = (struct walk_stack){ (uint32_t)record->u.stack.tid,
 							     record->u.stack.start,
 							     record->u.stack.end };
+	else if (record->id == MT_EV_TOOL && record->u.tool.scan == w->scan.id)
+		*vec_push(&w->tools) = (struct walk_tool){ record->u.tool.start,
+							   record->u.tool.end };
 	else if (record->id == MT_EV_POOLS && record->u.pools.scan == w->scan.id)
 		add_pools(r, w, &record->u.pools);
 	else if (record->id == MT_EV_SCAN_END && record->u.scan_end.id == w->scan.id)

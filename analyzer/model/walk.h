@@ -18,7 +18,7 @@ struct walk_run {
 struct walk_range {
 	uint64_t start, end;
 	uint32_t flags, prot;
-	uint64_t inode;
+	uint64_t dev, inode;
 	char *name;
 	size_t first_run, runs;
 };
@@ -29,6 +29,10 @@ struct walk_arena {
 
 struct walk_stack {
 	uint32_t tid;
+	uint64_t start, end;
+};
+
+struct walk_tool {
 	uint64_t start, end;
 };
 
@@ -58,6 +62,7 @@ struct walk {
 	VEC(struct walk_run) runs;
 	VEC(struct walk_arena) arenas;
 	VEC(struct walk_stack) stacks;
+	VEC(struct walk_tool) tools;
 	VEC(struct walk_pools) pools;
 	VEC(struct walk_pool) pool;
 	VEC(struct walk_block) blocks; /* in order of address */
@@ -65,7 +70,7 @@ struct walk {
 
 struct walks; /* of a replay; NULL: none yet */
 
-/* Takes SCAN, RANGE, SCAN_END, ARENA, STACK and POOLS. */
+/* Takes SCAN, RANGE, SCAN_END, ARENA, STACK, POOLS and TOOL. */
 void walk_record(struct replay *r, const struct mt_record *record);
 /* The process is at its end: hands out what was found. */
 void walk_finish(struct replay *r);

@@ -25,7 +25,82 @@
 static uintptr_t piece_at[2]; /* of what goes with the recording, of what is kept */
 static uint64_t used;
 
-void *mt_mem_map_kept(size_t size)
+/* ---- which mappings are ours ------------------------------------------------------------------- */
+
+/* A slot is taken by a swap of its start from 0, and counts while start is below end. What cannot
+ * be listed stays mapped for good and is taken for the program's. */
+static struct own {
+	uintptr_t start, end; /* atomic */
+	uint32_t kept; /* not given back by mt_mem_forget */
+} own[MT_MEM_LISTED];
+static uint32_t own_count; /* atomic; slots from here on were never taken */
+static uint32_t vacant; /* a hint: no slot below is free, as a rule */
+
+static void own_add(uintptr_t start, uintptr_t end, uint32_t kept)
+{
+	uint32_t i = __atomic_load_n(&vacant, __ATOMIC_RELAXED), count;
+
+	for (; i < MT_MEM_LISTED; i++) {
+		uintptr_t none = 0;
+
+		if (__atomic_load_n(&own[i].start, __ATOMIC_RELAXED) ||
+		    !__atomic_compare_exchange_n(&own[i].start, &none, start, 0, __ATOMIC_ACQUIRE,
+						 __ATOMIC_RELAXED))
+			continue;
+		own[i].kept = kept;
+		__atomic_store_n(&own[i].end, end, __ATOMIC_RELEASE);
+		__atomic_store_n(&vacant, i + 1, __ATOMIC_RELAXED);
+		count = __atomic_load_n(&own_count, __ATOMIC_RELAXED);
+		while (i >= count &&
+		       !__atomic_compare_exchange_n(&own_count, &count, i + 1, 0, __ATOMIC_RELAXED,
+						    __ATOMIC_RELAXED))
+			;
+		return;
+	}
+}
+
+static void slot_empty(uint32_t i)
+{
+	__atomic_store_n(&own[i].end, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&own[i].start, 0, __ATOMIC_RELEASE);
+	if (i < __atomic_load_n(&vacant, __ATOMIC_RELAXED))
+		__atomic_store_n(&vacant, i, __ATOMIC_RELAXED);
+}
+
+/* [start, end) is a mapping, or the beginning or the end of one. */
+static void own_remove(uintptr_t start, uintptr_t end)
+{
+	for (uint32_t i = 0; i < mt_mem_listed(); i++) {
+		struct own *o = &own[i];
+
+		if (start < o->start || end > o->end)
+			continue;
+		if (start == o->start && end == o->end)
+			slot_empty(i);
+		else if (start == o->start)
+			__atomic_store_n(&o->start, end, __ATOMIC_RELAXED);
+		else
+			__atomic_store_n(&o->end, start, __ATOMIC_RELAXED);
+		return;
+	}
+}
+
+size_t mt_mem_listed(void)
+{
+	return __atomic_load_n(&own_count, __ATOMIC_RELAXED);
+}
+
+uintptr_t mt_mem_get(size_t i, uintptr_t *end)
+{
+	uintptr_t start = __atomic_load_n(&own[i].start, __ATOMIC_ACQUIRE);
+
+	*end = __atomic_load_n(&own[i].end, __ATOMIC_ACQUIRE);
+	return start < *end ? start : 0;
+}
+
+/* ---- mappings ---------------------------------------------------------------------------------- */
+
+static void *map(size_t size, uint32_t kept)
 {
 	void *p = mt_sys_mmap(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -34,148 +109,64 @@ void *mt_mem_map_kept(size_t size)
 	mt_sys_call(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, (long)p, (long)size,
 		    (long)"memtrace", 0);
 	__atomic_fetch_add(&used, size, __ATOMIC_RELAXED);
+	own_add((uintptr_t)p, (uintptr_t)p + size, kept);
 	return p;
 }
-
-static void unmap(void *p, size_t size)
-{
-	if (p && mt_sys_munmap(p, size) == 0)
-		__atomic_fetch_sub(&used, size, __ATOMIC_RELAXED);
-}
-
-/* ---- what goes when recording ends ------------------------------------------------------------- */
-
-#define LIST_ROOM 255
-
-struct region {
-	uintptr_t at; /* atomic; 0: empty, 1: being filled */
-	size_t size;
-};
-
-struct list {
-	struct region region[LIST_ROOM];
-	struct list *next; /* atomic */
-};
-
-#define LIST_BYTES ((sizeof(struct list) + 4095) & ~(size_t)4095)
-
-static struct list *regions; /* atomic */
-static uint32_t vacant; /* a hint: where there may be room in the first list */
-
-static int list_take(struct list *l, uint32_t from, uintptr_t at, size_t size)
-{
-	for (uint32_t i = from; i < LIST_ROOM; i++) {
-		uintptr_t none = 0;
-
-		if (__atomic_load_n(&l->region[i].at, __ATOMIC_RELAXED) ||
-		    !__atomic_compare_exchange_n(&l->region[i].at, &none, 1, 0, __ATOMIC_ACQUIRE,
-						 __ATOMIC_RELAXED))
-			continue;
-		l->region[i].size = size;
-		__atomic_store_n(&l->region[i].at, at, __ATOMIC_RELEASE);
-		if (l == regions)
-			__atomic_store_n(&vacant, i + 1, __ATOMIC_RELAXED);
-		return 1;
-	}
-	return 0;
-}
-
-/* What can't be listed stays mapped for good. */
-static void region_add(uintptr_t at, size_t size)
-{
-	struct list **link = &regions, *l, *none;
-	uint32_t hint = __atomic_load_n(&vacant, __ATOMIC_RELAXED);
-
-	for (;;) {
-		l = __atomic_load_n(link, __ATOMIC_ACQUIRE);
-		if (!l) {
-			l = mt_mem_map_kept(LIST_BYTES);
-			none = NULL;
-			if (!l)
-				return;
-			if (!__atomic_compare_exchange_n(link, &none, l, 0, __ATOMIC_ACQ_REL,
-							 __ATOMIC_ACQUIRE)) {
-				unmap(l, LIST_BYTES);
-				l = none;
-			}
-		}
-		if (list_take(l, link == &regions ? hint : 0, at, size) ||
-		    (link == &regions && hint && list_take(l, 0, at, size)))
-			return;
-		link = &l->next;
-	}
-}
-
-static void region_remove(uintptr_t at)
-{
-	for (struct list *l = __atomic_load_n(&regions, __ATOMIC_ACQUIRE); l;
-	     l = __atomic_load_n(&l->next, __ATOMIC_ACQUIRE))
-		for (uint32_t i = 0; i < LIST_ROOM; i++)
-			if (__atomic_load_n(&l->region[i].at, __ATOMIC_RELAXED) == at) {
-				__atomic_store_n(&l->region[i].at, 0, __ATOMIC_RELEASE);
-				if (l == regions)
-					__atomic_store_n(&vacant, i, __ATOMIC_RELAXED);
-				return;
-			}
-}
-
-void mt_mem_forget(void)
-{
-	struct list *l = regions, *next;
-
-	for (; l; l = next) {
-		next = l->next;
-		for (uint32_t i = 0; i < LIST_ROOM; i++)
-			if (l->region[i].at > 1)
-				unmap((void *)l->region[i].at, l->region[i].size);
-		unmap(l, LIST_BYTES);
-	}
-	regions = NULL;
-	vacant = 0;
-	piece_at[0] = 0;
-}
-
-/* ---- what others ask for ----------------------------------------------------------------------- */
 
 void *mt_mem_map(size_t size)
 {
-	void *p = mt_mem_map_kept(size);
+	return map(size, 0);
+}
 
-	if (p)
-		region_add((uintptr_t)p, size);
-	return p;
+void *mt_mem_map_kept(size_t size)
+{
+	return map(size, 1);
 }
 
 void mt_mem_unmap(void *p, size_t size)
 {
-	if (p)
-		region_remove((uintptr_t)p); /* before another thread can be given the place */
-	unmap(p, size);
+	if (!p)
+		return;
+	own_remove((uintptr_t)p, (uintptr_t)p + size); /* before another can be given the place */
+	if (mt_sys_munmap(p, size) == 0)
+		__atomic_fetch_sub(&used, size, __ATOMIC_RELAXED);
 }
 
-/* A mapping of PIECE_BYTES aligned to PIECE_BYTES: the surplus of a double one is cut off. */
-static uintptr_t piece_new(void)
+void mt_mem_forget(void)
 {
-	uintptr_t raw = (uintptr_t)mt_mem_map_kept(2 * PIECE_BYTES);
+	for (uint32_t i = 0; i < mt_mem_listed(); i++) {
+		uintptr_t end, start = mt_mem_get(i, &end);
+
+		if (start && !own[i].kept)
+			mt_mem_unmap((void *)start, end - start);
+	}
+	piece_at[0] = 0;
+}
+
+/* ---- small pieces ------------------------------------------------------------------------------ */
+
+/* A mapping of PIECE_BYTES aligned to PIECE_BYTES: the surplus of a double one is cut off. */
+static uintptr_t piece_new(uint32_t kept)
+{
+	uintptr_t raw = (uintptr_t)map(2 * PIECE_BYTES, kept);
 	uintptr_t piece = (raw + PIECE_BYTES - 1) & ~(PIECE_BYTES - 1);
 
 	if (!raw)
 		return 0;
 	if (piece > raw)
-		unmap((void *)raw, piece - raw);
+		mt_mem_unmap((void *)raw, piece - raw);
 	if (raw + PIECE_BYTES > piece)
-		unmap((void *)(piece + PIECE_BYTES), raw + PIECE_BYTES - piece);
+		mt_mem_unmap((void *)(piece + PIECE_BYTES), raw + PIECE_BYTES - piece);
 	return piece;
 }
 
-static void *alloc(size_t size, int kept)
+static void *alloc(size_t size, uint32_t kept)
 {
 	uintptr_t *word = &piece_at[kept], at, offset, fresh;
 
 	size = (size + 63) & ~(size_t)63;
 	if (size > PIECE_BYTES / 4)
-		return kept ? mt_mem_map_kept((size + 4095) & ~(size_t)4095)
-			    : mt_mem_map((size + 4095) & ~(size_t)4095);
+		return map((size + 4095) & ~(size_t)4095, kept);
 	for (;;) {
 		at = __atomic_load_n(word, __ATOMIC_RELAXED);
 		offset = at & (PIECE_BYTES - 1);
@@ -186,16 +177,13 @@ static void *alloc(size_t size, int kept)
 				return (void *)at;
 			continue;
 		}
-		fresh = piece_new();
+		fresh = piece_new(kept);
 		if (!fresh)
 			return NULL;
 		if (__atomic_compare_exchange_n(word, &at, fresh + 64 + size, 0, __ATOMIC_RELAXED,
-						__ATOMIC_RELAXED)) {
-			if (!kept)
-				region_add(fresh, PIECE_BYTES);
+						__ATOMIC_RELAXED))
 			return (void *)(fresh + 64);
-		}
-		unmap((void *)fresh, PIECE_BYTES);
+		mt_mem_unmap((void *)fresh, PIECE_BYTES);
 	}
 }
 

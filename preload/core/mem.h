@@ -25,6 +25,12 @@ void *mt_mem_map_kept(size_t size);
 /* Recording has ended and no thread is inside a hook: everything but what is kept is unmapped. */
 void mt_mem_forget(void);
 
+/* The i-th mapping of the shim's own, from 0, for whoever tells memory apart: its first address, and
+ * *end; 0: no such one at the moment. MT_MEM_LISTED at most are listed. */
+#define MT_MEM_LISTED 4096u
+size_t mt_mem_listed(void); /* i is below it */
+uintptr_t mt_mem_get(size_t i, uintptr_t *end);
+
 /* Bytes taken from the kernel so far by this process and its ancestors. */
 uint64_t mt_mem_used(void);
 

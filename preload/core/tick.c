@@ -6,5 +6,6 @@
 #include "core/tick.h"
 
 uint64_t mt_tick_due = UINT64_MAX;
+uint32_t mt_tick_ending;
 uint32_t mt_tick_hurried;
 void (*mt_tick_work)(struct mt_thread *t, uint64_t now);

@@ -12,6 +12,7 @@
 struct mt_thread;
 
 extern uint64_t mt_tick_due; /* atomic; time units, UINT64_MAX: never */
+extern uint32_t mt_tick_ending; /* atomic; Python began to shut down: look once more, soon */
 extern uint32_t mt_tick_hurried; /* atomic; 1: somebody asked for a sample */
 extern void (*mt_tick_work)(struct mt_thread *t, uint64_t now); /* sets the next due time */
 

@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/arenas.h"
 #include "core/guard.h"
 #include "core/real.h"
 #include "record/record.h"
@@ -52,7 +53,11 @@ static void *map_common(struct mt_mapping map, const void *hint, struct mt_calle
 		int saved = errno;
 
 		map.addr = p;
-		map.backing = backing || mt_python_is_arena_caller(*(const uintptr_t *)caller.slot);
+		map.backing = backing;
+		/* The interpreter also maps its frames' memory there, which holds no blocks. */
+		if (mt_python_is_arena_caller(*(const uintptr_t *)caller.slot) &&
+		    mt_arenas_add((uintptr_t)p, map.size))
+			map.backing = 1;
 		mt_record_map(t, &map, caller);
 		errno = saved;
 	}

@@ -20,6 +20,7 @@
 #include "out/file.h"
 #include "out/process.h"
 #include "out/stream.h"
+#include "samplers/allocs.h"
 #include "samplers/pagemap.h"
 #include "sys/fmt.h"
 #include "sys/sys.h"
@@ -44,6 +45,8 @@ struct walk {
 	int stopped; /* cut short */
 	uint64_t last_dev, last_inode; /* of the last RANGE with a name */
 	int maps; /* descriptor */
+	uint32_t pid; /* whose; 0: this process */
+	struct mt_allocs allocs;
 	size_t have, at; /* text[at..have) is not read yet */
 	char text[16384];
 	struct mt_pagemap map;
@@ -53,11 +56,18 @@ void (*mt_pages_before)(void);
 
 static uint32_t walking; /* atomic */
 static uint64_t walks; /* of this process, so far */
+static uint64_t whole_ns;
+
+uint64_t mt_pages_whole_ns(void)
+{
+	return whole_ns;
+}
 
 void mt_pages_child(void)
 {
 	walking = 0;
 	walks = 0;
+	whole_ns = 0;
 }
 
 static uint64_t cpu_ns(void)
@@ -276,13 +286,20 @@ static void begin(struct walk *w, enum mt_scan_reason reason, uint32_t pid)
 
 static void walk_all(struct walk *w)
 {
+	int own = w->scope == MT_SCAN_ALL && !w->pid;
 	struct mapping m;
 	char *line;
 
+	if (own) {
+		mt_allocs_tool(w->t, w->id);
+		mt_allocs_pools(w->t, w->id);
+	}
 	while (!w->stopped && (line = next_line(w))) {
 		/* Not the kernel's, and not the pages that this walk itself works in. */
 		if (!parse(line, &m) || !is_wanted(w, &m))
 			continue;
+		if (own && !m.inode && !m.name_length && !(m.flags & MT_RANGE_SHARED))
+			mt_allocs_mapping(w->t, &w->allocs, m.start, m.end, m.prot);
 		walk_mapping(w, &m);
 	}
 }
@@ -327,7 +344,14 @@ int64_t mt_pages_walk(struct mt_thread *t, enum mt_scan_reason reason, enum mt_s
 		w->t = t;
 		w->id = ++walks;
 		w->scope = scope;
+		w->pid = pid;
+		w->allocs.scan = w->id;
+		/* What it is going to touch counts from the start: in `rss` as in the pages. */
+		for (size_t at = 0; at < sizeof(*w); at += PAGE_BYTES)
+			((volatile char *)w)[at] = ((volatile char *)w)[at];
 		result = walk_with(w, reason, pid);
+		if (result >= 0 && !pid && scope == MT_SCAN_ALL)
+			whole_ns = mt_clock_monotonic_ns();
 		mt_mem_unmap(w, sizeof(*w));
 	}
 	__atomic_store_n(&walking, 0, __ATOMIC_RELEASE);

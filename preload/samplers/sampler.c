@@ -14,6 +14,7 @@
 #include "out/process.h"
 #include "out/stream.h"
 #include "samplers/cow.h"
+#include "samplers/resident.h"
 #include "sys/fmt.h"
 #include "sys/sys.h"
 
@@ -96,6 +97,7 @@ static void sample(struct mt_thread *t, int last)
 	if (!last)
 		mt_sampler_relatives(t, interval);
 	sample_due = s.time + interval_units;
+	mt_resident_round(t, s.rss ? s.rss - 1 : 0, last);
 }
 
 static void walk(struct mt_thread *t, int last)
@@ -134,6 +136,7 @@ void mt_sampler_child(void)
 	sample_due = mt_clock_now() + interval_units / 16;
 	walk_due = 0; /* with the first event, before it touches more */
 	mt_cow_child();
+	mt_resident_child();
 	if (mt_tick_work && !mt_file.stopped)
 		mt_tick_due = 0;
 }

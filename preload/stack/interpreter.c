@@ -263,6 +263,7 @@ static __attribute__((cold, noinline)) void shutdown_mark(struct mt_thread *t)
 	if (__atomic_exchange_n(&finalizing_pid, pid, __ATOMIC_RELAXED) == pid)
 		return;
 	MT_EMIT(t, mark, .time = mt_clock_now(), .kind = MT_MARK_SHUTDOWN);
+	__atomic_store_n(&mt_tick_ending, 1, __ATOMIC_RELAXED);
 	mt_tick_hurry(); /* a sample of what was kept */
 }
 

@@ -146,6 +146,7 @@ TEST(EventsTable, WhatVersionOneWroteStaysReadable)
 		{ 0x39, "T U U U U" },
 		{ 0x3a, "T U U U U STR" },
 		{ 0x50, "T U U U U U U U U U U U U" },
+		{ 0x3b, "T U U U" },
 	};
 	std::map<unsigned, std::string> now;
 
