@@ -19,6 +19,7 @@ const struct analysis analyses[] = {
 	{ "capacity", "the limit on memory and how near it came", analyse_capacity },
 	{ "processes", "each process", analyse_processes },
 	{ "growth", "what is lost, grows, or is bounded: a verdict per site", analyse_growth },
+	{ "phases", "what each phase took and kept", analyse_phases },
 	{ "sites", "where memory was allocated", analyse_sites },
 	{ "marks", "what the program said of itself", analyse_marks },
 	{ "timeline", "memory over time", analyse_timeline },
@@ -44,6 +45,7 @@ void analysis_run(const struct analysis_options *opt, const struct model *m,
 		.top = opt->top,
 		.streamed = opt->streamed,
 		.sysroot = opt->sysroot,
+		.suppressions = opt->suppressions,
 	};
 	struct growth *growth = growth_new(m);
 	const char *text;

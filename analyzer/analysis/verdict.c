@@ -25,7 +25,7 @@ const char *const verdict_names[] = { "undecided", "bounded", "growth", "leak" }
 #define HALVES 0.5 /* at least so many late ones for an early one */
 #define THIRDS 0.35
 #define DYING_OUT 0.25 /* what has to be ruled out: so few late ones for an early one */
-#define DISCOVERY 0.05 /* false ones among all that are called a leak */
+#define DISCOVERY 0.01 /* false ones among all that are called a leak */
 #define RISE 0.1 /* of the level: less is no growth, more is no level */
 #define MAX_JUMP 0.4 /* of a rise, at one time */
 #define MIN_WAY 0.5 /* of all ups and downs are the rise */
