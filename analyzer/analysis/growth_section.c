@@ -51,6 +51,7 @@ static void put_evidence(struct result *doc, struct rvalue *o, const struct grow
 	r_bool(doc, e, "judged_together", r->pooled);
 	r_bool(doc, e, "freed_at_the_end", r->wound_up);
 	r_string(doc, e, "why_no_leak", j->verdict == VERDICT_LEAK ? NULL : j->reason);
+	r_string(doc, e, "cache", r->cache);
 	if (!j->windows)
 		return;
 	put_time(doc, e, "guard_s", j->guard_s);

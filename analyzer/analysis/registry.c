@@ -47,7 +47,7 @@ void analysis_run(const struct analysis_options *opt, const struct model *m,
 		.sysroot = opt->sysroot,
 		.suppressions = opt->suppressions,
 	};
-	struct growth *growth = growth_new(m);
+	struct growth *growth = growth_new(m, symbols);
 	const char *text;
 
 	in.growth = growth;

@@ -93,7 +93,7 @@ std::string Place(const std::string &text)
 
 TEST_F(Verdicts, AListOfLossesWithTheirGraphsIsALeakOfTheLineThatMadeThem)
 {
-	double truth = Run("losses", Scaled(2000, 300));
+	double truth = Run("losses", Scaled(6000, 600));
 	double bytes = 0;
 
 	for (const Json &f : Findings("leak")) {
@@ -108,7 +108,7 @@ TEST_F(Verdicts, AListOfLossesWithTheirGraphsIsALeakOfTheLineThatMadeThem)
 
 TEST_F(Verdicts, AnUnboundedDictInWorkersIsALeakOfEachOfThem)
 {
-	double truth = Run("worker-dict", Scaled(2000, 300));
+	double truth = Run("worker-dict", Scaled(3000, 300));
 	std::vector<Json> leaks = Findings("leak");
 
 	ASSERT_EQ(leaks.size(), 1u) << report["findings"].Print();
@@ -120,7 +120,7 @@ TEST_F(Verdicts, AnUnboundedDictInWorkersIsALeakOfEachOfThem)
 
 TEST_F(Verdicts, ABoundedCacheIsBoundedAtItsLevel)
 {
-	double truth = Run("lru", Scaled(20000, 4000));
+	double truth = Run("lru", Scaled(100000, 20000));
 	std::vector<Json> rows = Rows(Place("# CACHE"));
 
 	EXPECT_TRUE(Findings("leak").empty()) << report["findings"].Print();
@@ -132,14 +132,14 @@ TEST_F(Verdicts, ABoundedCacheIsBoundedAtItsLevel)
 
 TEST_F(Verdicts, ABoundedCacheIsNoLeakInASampleEither)
 {
-	Run("lru", Scaled(20000, 4000), "sample");
+	Run("lru", Scaled(100000, 20000), "sample");
 	EXPECT_TRUE(Findings("leak").empty()) << report["findings"].Print();
 	EXPECT_TRUE(Findings("growth").empty()) << report["findings"].Print();
 }
 
 TEST_F(Verdicts, LossesAreFoundInASampleWithinTheirBytes)
 {
-	double truth = Run("losses", Scaled(2000, 300), "sample");
+	double truth = Run("losses", Scaled(6000, 600), "sample");
 	double bytes = 0;
 
 	for (const Json &f : Findings("leak"))
@@ -147,10 +147,13 @@ TEST_F(Verdicts, LossesAreFoundInASampleWithinTheirBytes)
 	EXPECT_NEAR(bytes, truth, 0.25 * truth) << report["findings"].Print();
 }
 
-TEST_F(Verdicts, ConvolutionsOfManyShapesLoseNothing)
+/* What oneDNN keeps for each shape lies in caches with a limit: memory that grows and is not lost. */
+TEST_F(Verdicts, ConvolutionsOfManyShapesGrowInACacheAndAreNoLeak)
 {
 	Run("shapes", Scaled(3000, 300));
 	EXPECT_TRUE(Findings("leak").empty()) << report["findings"].Print();
+	for (const Json &f : Findings("growth"))
+		EXPECT_EQ(f["severity"].Text(), "info") << f.Print();
 }
 
 TEST_F(Verdicts, ACleanTrainingRunHasNoFindingAboveInfo)
