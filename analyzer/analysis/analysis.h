@@ -58,9 +58,12 @@ void analyse_tree(struct analysis_input *in, struct result *doc);
 void analyse_capacity(struct analysis_input *in, struct result *doc);
 void analyse_marks(struct analysis_input *in, struct result *doc);
 void analyse_processes(struct analysis_input *in, struct result *doc);
+void analyse_rss(struct analysis_input *in, struct result *doc);
+void analyse_fragmentation(struct analysis_input *in, struct result *doc);
 void analyse_sites(struct analysis_input *in, struct result *doc);
 void analyse_timeline(struct analysis_input *in, struct result *doc);
 void analyse_phases(struct analysis_input *in, struct result *doc);
+void analyse_shm(struct analysis_input *in, struct result *doc);
 void analyse_growth(struct analysis_input *in, struct result *doc);
 void analyse_findings(struct analysis_input *in, struct result *doc);
 
