@@ -180,6 +180,10 @@ tsan: deps-test ## unit tests under ThreadSanitizer
 	$(Q)$(MAKE) --no-print-directory B=$(B)/tsan OPT=-O1 SANFLAGS=-fsanitize=thread $(B)/tsan/unit-tests
 	$(Q)$(B)/tsan/unit-tests --gtest_brief=1
 
+.PHONY: verdicts
+verdicts: $(B)/unit-tests ## how often leak verdicts are right on the labelled corpus: docs/VERDICTS.md
+	$(Q)MT_CORPUS_SEEDS=60 $(B)/unit-tests --gtest_brief=1 --gtest_filter='Corpus.*'
+
 FUZZ_SECONDS ?= 20
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*_fuzz.c))
 .PHONY: fuzz

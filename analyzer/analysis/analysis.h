@@ -16,6 +16,7 @@
 #include "symbols/symbolizer.h"
 
 struct growth;
+struct suppressions;
 
 struct analysis_input {
 	const struct model *m;
@@ -23,6 +24,7 @@ struct analysis_input {
 	size_t top; /* sites that are listed; ALL_SITES */
 	bool streamed; /* the renderer takes sites one by one (r_array_made) */
 	const char *sysroot; /* where the programs of the run lie; NULL: here */
+	const struct suppressions *suppressions; /* findings that are left out; NULL: none */
 	bool *listed; /* by site: it is listed. Findings add those they name, sites.c the largest */
 	const struct growth *growth; /* the verdicts on all sites */
 	struct rvalue *notes; /* of the trace section, once it is there */
@@ -42,6 +44,7 @@ struct analysis_options {
 	size_t top;
 	bool streamed; /* long lists are made when they are printed: keep model and symbols */
 	const char *sysroot; /* NULL: none */
+	const struct suppressions *suppressions; /* NULL: none */
 	const char *const *sections; /* NULL-terminated; NULL: all */
 };
 
@@ -59,6 +62,7 @@ void analyse_rss(struct analysis_input *in, struct result *doc);
 void analyse_fragmentation(struct analysis_input *in, struct result *doc);
 void analyse_sites(struct analysis_input *in, struct result *doc);
 void analyse_timeline(struct analysis_input *in, struct result *doc);
+void analyse_phases(struct analysis_input *in, struct result *doc);
 void analyse_shm(struct analysis_input *in, struct result *doc);
 void analyse_growth(struct analysis_input *in, struct result *doc);
 void analyse_findings(struct analysis_input *in, struct result *doc);

@@ -71,12 +71,20 @@ void epochs_free(struct epochs *e)
 	free(e);
 }
 
+/* Whoever came before it; NO_ID: nobody. Ids are in order of start. */
+static uint32_t parent_of(const struct epochs *e, uint32_t process)
+{
+	uint32_t parent = e->m->processes[process].parent;
+
+	return parent < process ? parent : NO_ID;
+}
+
 /* Its own, or those of the process it comes from. */
 static const times *epochs_of(const struct epochs *e, uint32_t process)
 {
 	static const times none = VEC_INIT;
 
-	for (; process != NO_ID; process = e->m->processes[process].parent) {
+	for (; process != NO_ID; process = parent_of(e, process)) {
 		const struct of_process *p = &e->of[process];
 
 		if (p->marked.count)
@@ -91,7 +99,7 @@ static const times *steps_of(const struct epochs *e, uint32_t process)
 {
 	static const times none = VEC_INIT;
 
-	for (; process != NO_ID; process = e->m->processes[process].parent)
+	for (; process != NO_ID; process = parent_of(e, process))
 		if (e->of[process].steps.count)
 			return &e->of[process].steps;
 	return &none;

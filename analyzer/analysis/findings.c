@@ -9,10 +9,11 @@
 #include <string.h>
 
 #include "analysis/common.h"
+#include "analysis/suppress.h"
 
 static void (*const rules[])(struct findings *all) = {
-	find_leaks, find_python_growth, find_churn,	    find_killed, find_uncovered,
-	find_older, find_oom_risk,	find_fragmentation, find_shm,
+	find_leaks,	find_not_released, find_python_growth, find_churn,	   find_killed,
+	find_uncovered, find_older,	   find_oom_risk,      find_fragmentation, find_shm,
 };
 
 /* ---- making one
@@ -196,6 +197,36 @@ static void put_finding(struct findings *all, struct result *doc, struct rvalue 
 		all->in->listed[f->site] = true;
 }
 
+static bool is_suppressed(struct findings *all, const struct finding *f)
+{
+	const struct suppressions *s = all->in->suppressions;
+	const struct site *site;
+	struct stack st;
+	bool yes;
+
+	if (!s)
+		return false;
+	if (f->site == NO_ID)
+		return suppressions_match(s, f->kind, f->title.buf, NULL);
+	site = &all->in->m->sites[f->site];
+	stack_merge(all->in->m, all->in->symbols, site->native, site->python, &st);
+	yes = suppressions_match(s, f->kind, f->title.buf, &st);
+	stack_release(&st);
+	return yes;
+}
+
+static void note_suppressed(struct findings *all, struct result *doc, size_t count)
+{
+	struct strbuf sb = STRBUF_INIT;
+
+	if (!count || !all->in->notes)
+		return;
+	strbuf_addf(&sb, "%zu finding%s left out because of %s", count,
+		    count == 1 ? " was" : "s were", suppressions_path(all->in->suppressions));
+	r_push_string(doc, all->in->notes, sb.buf);
+	strbuf_release(&sb);
+}
+
 static void release(struct finding *f)
 {
 	strbuf_release(&f->title);
@@ -211,14 +242,19 @@ void analyse_findings(struct analysis_input *in, struct result *doc)
 {
 	struct rvalue *list = r_array(doc, result_root(doc), "findings");
 	struct findings all = { .in = in };
+	size_t suppressed = 0;
 
 	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
 		rules[i](&all);
 	if (all.list.count)
 		qsort(all.list.items, all.list.count, sizeof(*all.list.items), by_weight);
 	for (size_t i = 0; i < all.list.count; i++) {
-		put_finding(&all, doc, list, &all.list.items[i]);
+		if (is_suppressed(&all, &all.list.items[i]))
+			suppressed++;
+		else
+			put_finding(&all, doc, list, &all.list.items[i]);
 		release(&all.list.items[i]);
 	}
+	note_suppressed(&all, doc, suppressed);
 	vec_release(&all.list);
 }

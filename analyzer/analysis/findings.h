@@ -59,6 +59,7 @@ void place_add(struct strbuf *sb, const struct stack *st);
 /* The rules. */
 void find_leaks(struct findings *all); /* findings_leak.c */
 void find_python_growth(struct findings *all); /* findings_python.c */
+void find_not_released(struct findings *all); /* phases.c */
 void find_churn(struct findings *all); /* findings_churn.c */
 void find_killed(struct findings *all); /* findings_process.c */
 void find_uncovered(struct findings *all); /* findings_process.c */

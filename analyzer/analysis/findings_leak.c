@@ -68,14 +68,20 @@ static bool is_worth_it(const struct model *m, const struct growth_row *r)
 	       !is_container(m, r);
 }
 
-static char *place_of(struct findings *all, uint32_t site)
+/* line: only of the line, however it was reached and whatever it called. */
+static char *place_of(struct findings *all, uint32_t site, bool line)
 {
 	const struct site *s = &all->in->m->sites[site];
 	struct strbuf sb = STRBUF_INIT;
+	const struct stack_frame *f;
 	struct stack st;
 
 	stack_merge(all->in->m, all->in->symbols, s->native, s->python, &st);
-	place_add(&sb, &st);
+	f = stack_place(&st);
+	if (line && f && f->f.line)
+		stack_place_add(&sb, f);
+	else
+		place_add(&sb, &st);
 	stack_release(&st);
 	return strbuf_detach(&sb);
 }
@@ -116,7 +122,7 @@ static void collect(struct findings *all, group_list *groups)
 		if (!is_worth_it(all->in->m, r))
 			continue;
 		looked++;
-		place = place_of(all, r->site);
+		place = place_of(all, r->site, true);
 		strbuf_reset(&key);
 		strbuf_addf(&key, "%d %s", (int)r->j.verdict, place);
 		slot = hashmap_slot(&places, key.buf, key.len, &is_new);
@@ -141,7 +147,7 @@ static enum severity severity_of(const struct model *m, const struct group *g)
 
 	if (g->verdict == VERDICT_LEAK && (g->bytes >= UINT64_C(1) << 30 || g->bytes > peak / 4))
 		return g->bytes >= CRITICAL_BYTES ? SEVERITY_CRITICAL : SEVERITY_WARNING;
-	return g->bytes >= WARN_BYTES ? SEVERITY_WARNING : SEVERITY_INFO;
+	return g->bytes >= WARN_BYTES && !g->row->cache ? SEVERITY_WARNING : SEVERITY_INFO;
 }
 
 static void rate_add(struct strbuf *sb, struct range r, double per_s, const char *unit)
@@ -195,8 +201,24 @@ static void put_leak_texts(struct finding *f, const struct group *g)
 				"stays registered).");
 }
 
+static void put_cache_texts(struct finding *f, const struct group *g)
+{
+	strbuf_addf(
+		&f->detail,
+		"It lies in %s. Such a cache has a limit and is no leak, but until it is full it "
+		"grows with every new shape or kind that is asked for.",
+		g->row->cache);
+	put_rates(&f->detail, g);
+	strbuf_addstr(&f->advice, "Use fewer different shapes (pad to a few sizes), or lower the "
+				  "cache's limit.");
+}
+
 static void put_growth_texts(struct finding *f, const struct group *g)
 {
+	if (g->row->cache) {
+		put_cache_texts(f, g);
+		return;
+	}
 	strbuf_addf(&f->detail,
 		    "What this line holds rose in the first and in the second half of its time, "
 		    "%.1f s to %.1f s, but not by a constant share of its allocations (%s): a "
@@ -230,6 +252,8 @@ static void put_group(struct findings *all, const struct group *g)
 	const struct model *m = all->in->m;
 	struct finding *f = finding_new(all, verdict_names[g->verdict], severity_of(m, g));
 
+	char *place = place_of(all, g->row->site, false);
+
 	finding_bytes(f, g->bytes);
 	f->site = g->row->site;
 	for (size_t i = 0; i < g->row->processes.count; i++)
@@ -239,7 +263,8 @@ static void put_group(struct findings *all, const struct group *g)
 			finding_process(f, g->rows.items[i]->processes.items[k]);
 	size_add(&f->title, g->bytes);
 	strbuf_addf(&f->title, " %s %s, in ",
-		    g->verdict == VERDICT_LEAK ? "lost at" : "more held by", g->place);
+		    g->verdict == VERDICT_LEAK ? "lost at" : "more held by", place);
+	free(place);
 	finding_processes_add(&f->title, m, f->processes.items, f->processes.count);
 	if (g->verdict == VERDICT_LEAK)
 		put_leak_texts(f, g);

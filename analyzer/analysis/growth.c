@@ -16,6 +16,7 @@
 #include "analysis/epochs.h"
 #include "analysis/stack.h"
 
+#define CACHE_BYTES 4096 /* of a row, to have its functions looked up */
 #define SURE_ALONE 0.01 /* p of one process among replicates: it is judged by itself */
 #define WOUND_UP_SPAN 0.4 /* of the process's life: else it grew for a while and was freed */
 
@@ -265,6 +266,57 @@ static void make_rows(const struct model *m, const struct epochs *epochs, unit_l
 		qsort(g->rows.items, g->rows.count, sizeof(*g->rows.items), by_rank);
 }
 
+/* ---- caches ---------------------------------------------------------------------------------- */
+
+/* Of libraries that are found in many programs, by the beginning of their functions' names. */
+static const struct {
+	const char *function, *cache;
+} caches[] = {
+	{ "dnnl::impl::primitive_cache", "oneDNN's cache of primitives "
+					 "(ONEDNN_PRIMITIVE_CACHE_CAPACITY, 1024 if not set)" },
+	{ "ideep::utils::computation_cache", "PyTorch's cache of oneDNN primitive descriptors "
+					     "(LRU_CACHE_CAPACITY, 1024 if not set)" },
+	{ "dnnl::impl::pd_info_t", "oneDNN's cache of primitives "
+				   "(ONEDNN_PRIMITIVE_CACHE_CAPACITY, 1024 if not set)" },
+	{ "ideep::utils::lru_cache", "PyTorch's cache of oneDNN primitive descriptors "
+				     "(LRU_CACHE_CAPACITY, 1024 if not set)" },
+};
+
+static const char *cache_of(const struct stack *st)
+{
+	for (size_t i = 0; i < st->frames.count; i++) {
+		const char *f = st->frames.items[i].f.function;
+
+		for (size_t k = 0; f && k < sizeof(caches) / sizeof(caches[0]); k++)
+			if (strstr(f, caches[k].function))
+				return caches[k].cache;
+	}
+	return NULL;
+}
+
+/* What is put into a cache that has a limit stays, but is not lost: it grows until the limit. */
+static void name_caches(const struct model *m, struct symbolizer *symbols, struct growth *g)
+{
+	for (size_t i = 0; i < g->rows.count; i++) {
+		struct growth_row *r = &g->rows.items[i];
+		const struct site *s = &m->sites[r->site];
+		struct stack st;
+
+		if (r->j.verdict < VERDICT_GROWTH || r->bytes < CACHE_BYTES)
+			continue;
+		stack_merge(m, symbols, s->native, s->python, &st);
+		r->cache = cache_of(&st);
+		stack_release(&st);
+		if (!r->cache)
+			continue;
+		r->j.verdict = VERDICT_GROWTH;
+		r->j.reason = "it lies in a cache that has a limit of its own";
+		r->j.run_longer_s = fmax(r->j.run_longer_s, r->last_s - r->first_s);
+	}
+	if (g->rows.count)
+		qsort(g->rows.items, g->rows.count, sizeof(*g->rows.items), by_rank);
+}
+
 static double total_rate(const struct model *m, const struct growth *g)
 {
 	double rate = 0;
@@ -281,7 +333,7 @@ static double total_rate(const struct model *m, const struct growth *g)
 	return rate;
 }
 
-struct growth *growth_new(const struct model *m)
+struct growth *growth_new(const struct model *m, struct symbolizer *symbols)
 {
 	struct growth *g = xcalloc(1, sizeof(*g));
 	struct epochs *epochs = epochs_new(m);
@@ -290,6 +342,8 @@ struct growth *growth_new(const struct model *m)
 	judge_all(m, epochs, &units);
 	g->tested = settle_all(&units);
 	make_rows(m, epochs, &units, g);
+	if (symbols)
+		name_caches(m, symbols, g);
 	g->rate = total_rate(m, g);
 	vec_release(&units);
 	epochs_free(epochs);

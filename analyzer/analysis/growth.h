@@ -26,6 +26,7 @@ struct growth_row {
 	double first_s, last_s; /* births looked at, since the run's start */
 	uint64_t allocations, frees; /* of the site in these processes */
 	bool pooled; /* the processes were judged together */
+	const char *cache; /* that holds it: it has a limit of its own; static. NULL: none known */
 	bool wound_up; /* given back when the program wound up */
 };
 
@@ -35,7 +36,8 @@ struct growth {
 	double rate; /* bytes per second: of all leaks and growth in processes alive at the end */
 };
 
-struct growth *growth_new(const struct model *m);
+/* symbols: to know caches that have a limit of their own by their functions; NULL: they are not. */
+struct growth *growth_new(const struct model *m, struct symbolizer *symbols);
 void growth_free(struct growth *g); /* accepts NULL */
 
 #ifdef __cplusplus

@@ -11,6 +11,7 @@
 
 #define MIN_BYTES 1024 /* of a leak or growth */
 #define MIN_KEPT (64 * 1024) /* of the rest: they are many and say little */
+#define MIN_ROWS 100
 #define MAX_ROWS 1000
 
 static void put_rate(struct result *doc, struct rvalue *o, const char *key, struct range r,
@@ -50,6 +51,7 @@ static void put_evidence(struct result *doc, struct rvalue *o, const struct grow
 	r_bool(doc, e, "judged_together", r->pooled);
 	r_bool(doc, e, "freed_at_the_end", r->wound_up);
 	r_string(doc, e, "why_no_leak", j->verdict == VERDICT_LEAK ? NULL : j->reason);
+	r_string(doc, e, "cache", r->cache);
 	if (!j->windows)
 		return;
 	put_time(doc, e, "guard_s", j->guard_s);
@@ -95,6 +97,8 @@ void analyse_growth(struct analysis_input *in, struct result *doc)
 {
 	struct rvalue *list = r_array(doc, result_root(doc), "growth");
 	size_t shown = 0, most = in->top < MAX_ROWS ? in->top : MAX_ROWS;
+
+	most = most < MIN_ROWS ? MIN_ROWS : most;
 
 	for (size_t i = 0; i < in->growth->rows.count && shown < most; i++) {
 		const struct growth_row *r = &in->growth->rows.items[i];

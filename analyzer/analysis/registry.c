@@ -20,6 +20,7 @@ const struct analysis analyses[] = {
 	{ "processes", "each process", analyse_processes },
 	{ "shm", "shared memory, each object once", analyse_shm },
 	{ "growth", "what is lost, grows, or is bounded: a verdict per site", analyse_growth },
+	{ "phases", "what each phase took and kept", analyse_phases },
 	{ "rss", "what was resident in each process", analyse_rss },
 	{ "fragmentation", "what allocators hold free, and what holds it", analyse_fragmentation },
 	{ "sites", "where memory was allocated", analyse_sites },
@@ -47,8 +48,9 @@ void analysis_run(const struct analysis_options *opt, const struct model *m,
 		.top = opt->top,
 		.streamed = opt->streamed,
 		.sysroot = opt->sysroot,
+		.suppressions = opt->suppressions,
 	};
-	struct growth *growth = growth_new(m);
+	struct growth *growth = growth_new(m, symbols);
 	const char *text;
 
 	in.growth = growth;

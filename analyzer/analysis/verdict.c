@@ -12,6 +12,7 @@ const char *const verdict_names[] = { "undecided", "bounded", "growth", "leak" }
 
 /* The last birth lies in this last part of the site's life, or the site's work had ended. */
 #define TRAILING 0.2
+#define WINDING_UP_NS 1e9 /* so long an end is no idle time, however short the run */
 #define WOUND_UP 0.5 /* of what was alive at the last birth */
 #define MIN_REACHED 8 /* blocks that came to the guard's age */
 #define MORTAL 0.05 /* of them died later: then they are not immortal */
@@ -25,7 +26,7 @@ const char *const verdict_names[] = { "undecided", "bounded", "growth", "leak" }
 #define HALVES 0.5 /* at least so many late ones for an early one */
 #define THIRDS 0.35
 #define DYING_OUT 0.25 /* what has to be ruled out: so few late ones for an early one */
-#define DISCOVERY 0.05 /* false ones among all that are called a leak */
+#define DISCOVERY 0.01 /* false ones among all that are called a leak */
 #define RISE 0.1 /* of the level: less is no growth, more is no level */
 #define MAX_JUMP 0.4 /* of a rise, at one time */
 #define MIN_WAY 0.5 /* of all ups and downs are the rise */
@@ -54,7 +55,8 @@ static void count_windows(const struct cohorts *c, struct cohort_view *v, bool a
 
 bool view_of(const struct cohorts *c, struct cohort_view *v)
 {
-	bool at_end = c->end - c->last > TRAILING * c->end;
+	double idle = c->end - c->last;
+	bool at_end = idle > TRAILING * c->end && idle * c->window_ns > WINDING_UP_NS;
 
 	memset(v, 0, sizeof(*v));
 	v->n = c->count;

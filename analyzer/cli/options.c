@@ -75,10 +75,10 @@ static const struct option_row rows[] = {
 	{ "progress",    0,   OPT_CONSTANT, NULL,   AT(progress), PROGRESS_ON, NULL, "a progress bar on standard error, also where it is no terminal" },
 	{ "no-progress", 0,   OPT_CONSTANT, NULL,   AT(progress), PROGRESS_OFF, NULL, "no progress bar" },
 	{ "fail-on",     0,   OPT_KINDS,    "KIND[,KIND...]", AT(fail_on), 0, NULL, "exit with 1 if there is such a finding" },
+	{ "suppress",    0,   OPT_TEXT,     "FILE", AT(suppress),   0, NULL, "leave out the findings that FILE names: lines of KIND PATTERN" },
 	{ "help",        'h', OPT_FLAG,     NULL,   AT(help),       0, NULL, "this text" },
 	{ "version",     0,   OPT_FLAG,     NULL,   AT(version),    0, NULL, "print the version" },
 	{ "html",        0,   OPT_NOT_BUILT, NULL, 0, 0, NULL, NULL },
-	{ "suppress",    0,   OPT_NOT_BUILT, NULL, 0, 0, NULL, NULL },
 	{ "redact",      0,   OPT_NOT_BUILT, NULL, 0, 0, NULL, NULL },
 };
 /* clang-format on */

@@ -30,6 +30,7 @@ struct cli_options {
 	const char *sysroot;
 	bool no_symbols;
 	int color, progress; /* enum color_mode, progress_mode */
+	const char *suppress; /* a file; NULL: none */
 	const char *fail_on; /* kinds of findings, separated by commas; checked */
 	bool help, version;
 	const char **arguments; /* what is no option, in order; free()d by cli_release() */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "analysis/analysis.h"
+#include "analysis/suppress.h"
 #include "cmd/cmd.h"
 #include "pipeline/run.h"
 #include "render/render.h"
@@ -126,9 +127,24 @@ static size_t sites_shown(const struct cli_options *opt)
 	return opt->json ? DEFAULT_TOP_JSON : DEFAULT_TOP;
 }
 
+/* Those of --suppress, or NULL. A file that is no good ends the program. */
+static struct suppressions *read_suppressions(const struct cli_options *opt)
+{
+	struct suppressions *s;
+	char *problem = NULL;
+
+	if (!opt->suppress)
+		return NULL;
+	s = suppressions_read(opt->suppress, &problem);
+	if (!s)
+		die("%s", problem);
+	return s;
+}
+
 int cmd_report(const struct command *self, const struct cli_options *opt)
 {
 	struct symbolizer_options so = { .off = opt->no_symbols, .sysroot = opt->sysroot };
+	struct suppressions *suppressions = read_suppressions(opt);
 	struct pipeline_report rep;
 	int status;
 	struct model *m = read_traces(opt, &rep, &status);
@@ -141,6 +157,7 @@ int cmd_report(const struct command *self, const struct cli_options *opt)
 		struct analysis_options ao = { .top = sites_shown(opt),
 					       .streamed = opt->json,
 					       .sysroot = opt->sysroot,
+					       .suppressions = suppressions,
 					       .sections = sections };
 
 		analysis_run(&ao, m, symbols, doc);
@@ -152,8 +169,34 @@ int cmd_report(const struct command *self, const struct cli_options *opt)
 		symbolizer_free(symbols);
 	}
 	model_free(m);
+	suppressions_free(suppressions);
 	pipeline_report_release(&rep);
 	return status;
+}
+
+/* check prints no findings, but --fail-on asks for them. */
+static bool check_fails(const struct cli_options *opt, const struct model *m)
+{
+	struct symbolizer_options so = { .off = opt->no_symbols, .sysroot = opt->sysroot };
+	struct suppressions *suppressions = read_suppressions(opt);
+	const char *const sections[] = { "findings", NULL };
+	struct analysis_options ao = { .sysroot = opt->sysroot,
+				       .suppressions = suppressions,
+				       .sections = sections };
+	struct symbolizer *symbols;
+	struct result *doc;
+	bool fails;
+
+	if (!opt->fail_on)
+		return false;
+	symbols = symbolizer_new(&so);
+	doc = result_new();
+	analysis_run(&ao, m, symbols, doc);
+	fails = has_failing_finding(opt, doc);
+	result_free(doc);
+	symbolizer_free(symbols);
+	suppressions_free(suppressions);
+	return fails;
 }
 
 static void add_check(struct result *doc, struct rvalue *list, const struct pipeline_check *c)
@@ -187,8 +230,6 @@ int cmd_check(const struct command *self, const struct cli_options *opt)
 	struct model *m;
 	int status;
 
-	if (opt->fail_on)
-		die("check with --fail-on is not built yet");
 	m = read_traces(opt, &rep, &status);
 	if (m) {
 		struct rvalue *list, *notes;
@@ -200,6 +241,8 @@ int cmd_check(const struct command *self, const struct cli_options *opt)
 		notes = r_array(doc, result_root(doc), "notes");
 		for (size_t i = 0; i < m->note_count; i++)
 			r_push_string(doc, notes, m->notes[i]);
+		if (!status && check_fails(opt, m))
+			status = STATUS_FOUND;
 		status = finish(doc, self, opt, status);
 	}
 	result_free(doc);

@@ -10,7 +10,7 @@
 
 #include "util/alloc.h"
 
-#define FIRST_ROOM 8
+#define FIRST_ROOM 16
 #define FIRST_SHIFT 17 /* MT_BRIEF_UNITS: about a tenth of a millisecond */
 #define LAST_SHIFT 62
 #define BIRTHS_PER_WINDOW 2 /* fewer are not worth more windows */

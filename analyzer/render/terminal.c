@@ -133,7 +133,9 @@ static void show_findings(struct terminal *t, const struct rvalue *list)
 
 	text_head(&t->text, "Findings");
 	r_for_each (f, list)
-		show_finding(t, f, ++n);
+		if (!t->only || strcmp(t->only, "leaks") != 0 ||
+		    !strcmp(text_member(f, "kind"), "leak"))
+			show_finding(t, f, ++n);
 	if (!n)
 		text_line(&t->text, STYLE_NONE, "  none");
 }
@@ -219,8 +221,10 @@ static const struct {
 } sections[] = {
 	{ "trace", show_trace, "" },
 	{ "checks", show_checks, "" },
-	{ "findings", show_findings, NULL },
+	{ "findings", show_findings, "leaks" },
 	{ "capacity", show_capacity, NULL },
+	{ "growth", show_growth, "leaks" },
+	{ "phases", show_phases, NULL },
 	{ "processes", show_processes, NULL },
 	{ "rss", show_rss, "fragmentation" },
 	{ "fragmentation", show_fragmentation, NULL },
@@ -238,7 +242,7 @@ static bool is_wanted(size_t i, const char *only)
 
 void render_terminal(const struct rvalue *root, const struct render_options *opt, FILE *out)
 {
-	struct terminal t = { .root = root, .full = opt->full };
+	struct terminal t = { .root = root, .full = opt->full, .only = opt->only };
 
 	text_init(&t.text, opt, out);
 	for (size_t i = 0; i < sizeof(sections) / sizeof(sections[0]); i++) {

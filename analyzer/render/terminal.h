@@ -12,6 +12,7 @@ struct terminal {
 	struct text text;
 	const struct rvalue *root;
 	bool full;
+	const char *only; /* the command whose section was asked for; NULL: all */
 };
 
 #define FIRST_ROWS 10 /* of a section, unless all of it was asked for */
@@ -20,6 +21,8 @@ typedef void section_fn(struct terminal *t, const struct rvalue *section);
 
 void show_processes(struct terminal *t, const struct rvalue *list);
 void show_sites(struct terminal *t, const struct rvalue *list);
+void show_growth(struct terminal *t, const struct rvalue *list);
+void show_phases(struct terminal *t, const struct rvalue *list);
 void show_rss(struct terminal *t, const struct rvalue *list);
 void show_fragmentation(struct terminal *t, const struct rvalue *list);
 void show_timeline(struct terminal *t, const struct rvalue *timeline);

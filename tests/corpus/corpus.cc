@@ -20,7 +20,7 @@ namespace memtrace_corpus
 namespace
 {
 
-constexpr double STEP_NS = 20e6;
+constexpr double STEP_NS = 200e6;
 constexpr double START_NS = 300e6; /* the program is imported and set up before */
 
 struct Event {
@@ -267,7 +267,7 @@ Outcome run(const Behaviour &b, uint32_t seed)
 	o.truth_rate = o.truth_bytes / ((end - first) * STEP_NS / 1e9);
 	o.eligible = b.leaks && is_eligible(s);
 	Teller t(s, seed);
-	growth *g = growth_new(t.m);
+	growth *g = growth_new(t.m, nullptr);
 
 	for (size_t i = 0; i < g->rows.count; i++) {
 		const growth_row &r = g->rows.items[i];

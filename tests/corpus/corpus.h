@@ -36,7 +36,7 @@ struct Block {
 	bool lost; /* by the truth of the behaviour */
 };
 
-/* The blocks of one site over a run; steps are 20 ms. */
+/* The blocks of one site over a run; steps are 200 ms. */
 class Story
 {
       public:

@@ -353,8 +353,9 @@ class Analysed
 	explicit Analysed(ModelMaker &maker, size_t top = ALL_SITES, bool symbols = false)
 	{
 		symbolizer_options so = { !symbols, nullptr };
-		analysis_options ao = { top, false, nullptr, nullptr };
+		analysis_options ao = {};
 
+		ao.top = top;
 		s = symbolizer_new(&so);
 		doc = result_new();
 		analysis_run(&ao, maker.get(), s, doc);

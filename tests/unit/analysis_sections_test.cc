@@ -278,7 +278,7 @@ TEST(SectionMarks, StepsHaveTheirNumber)
 TEST(Sections, OnlyThoseThatWereAskedForAreThere)
 {
 	const char *const wanted[] = { "processes", nullptr };
-	analysis_options options = { ALL_SITES, false, nullptr, wanted };
+	analysis_options options = { ALL_SITES, false, nullptr, nullptr, wanted };
 	ModelMaker m;
 	symbolizer *s = symbolizer_new(nullptr);
 	result *doc = result_new();
@@ -294,7 +294,7 @@ TEST(Sections, OnlyThoseThatWereAskedForAreThere)
 
 std::string Json(ModelMaker &m, bool streamed, size_t *listed)
 {
-	analysis_options options = { ALL_SITES, streamed, nullptr, nullptr };
+	analysis_options options = { ALL_SITES, streamed, nullptr, nullptr, nullptr };
 	symbolizer *s = symbolizer_new(nullptr);
 	result *doc = result_new();
 	render_options ro = {};

@@ -151,7 +151,7 @@ TEST_F(Commands, HelpAndVersionNeedNoTrace)
 	EXPECT_EQ(help.status, 0);
 	for (const char *word : { "summary", "dump", "--json", "exit status" })
 		EXPECT_NE(help.out.find(word), std::string::npos) << word;
-	for (const char *word : { "leaks", "diff", "--html" })
+	for (const char *word : { "diff", "--html" })
 		EXPECT_EQ(help.out.find(word), std::string::npos) << word;
 	EXPECT_EQ(Start({ "--version" }).out.rfind("memtrace-report ", 0), 0u);
 }
@@ -163,7 +163,6 @@ TEST_F(Commands, WrongUsageIsStatusTwoAndOneLine)
 		const char *line;
 	} cases[] = {
 		{ {}, "memtrace-report: no trace given; try: memtrace-report trace.bin (or --help)\n" },
-		{ { "leaks", trace }, "memtrace-report: leaks is not built yet\n" },
 		{ { "diff", trace, trace }, "memtrace-report: diff is not built yet\n" },
 		{ { "sumary", trace },
 		  "memtrace-report: there is no command or trace 'sumary'; did you mean "

@@ -130,7 +130,7 @@ TEST(Options, EachMistakeIsSaidInWords)
 		{ { "--html" }, "--html is not built yet" },
 		{ { "--html=x.html" }, "--html is not built yet" },
 		{ { "--redact" }, "--redact is not built yet" },
-		{ { "--suppress", "file" }, "--suppress is not built yet" },
+		{ { "--suppress" }, "--suppress takes FILE" },
 	};
 
 	for (const auto &c : cases) {

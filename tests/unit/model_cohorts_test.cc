@@ -101,7 +101,7 @@ TEST(Cohorts, AFewBirthsTakeAFewWindows)
 
 	for (uint64_t i = 0; i < 10; i++)
 		c = cohorts_birth(c, i * WINDOW * 1000, 1);
-	EXPECT_EQ(c->room, 8);
+	EXPECT_EQ(c->room, 16);
 	free(c);
 }
 
