@@ -1,6 +1,6 @@
 /*
- * Python stacks where the interpreter's threads and stacks are not one to one: sub-interpreters,
- * greenlets, code that the interpreter compiled. Stacks are those of CPython's own traceback, or say
+ * Python stacks where threads, native stacks and Python's are not one to one: sub-interpreters,
+ * greenlets, code that the interpreter compiled, an evaluation loop in two parts. Stacks are those of CPython's own traceback, or say
  * that they are uncertain; and the program does not notice.
  *
  * SPDX-License-Identifier: Apache-2.0
@@ -54,6 +54,26 @@ class PythonOdd : public testing::TestWithParam<const char *> {
 	TempDir dir;
 	std::string python;
 };
+
+class PythonMerged : public PythonOdd {};
+
+/* Also where the loop was laid out in two parts and the interpreter stripped of local symbols. */
+TEST_P(PythonMerged, EachRunOfPythonFramesHasItsNativeLoop)
+{
+	Result result = Run("python_points.py");
+
+	ASSERT_TRUE(result.Exited(0)) << Describe(result);
+	Json report = Recorded();
+	size_t with_python = 0;
+
+	for (size_t i = 0; i < report["sites"].size(); i++) {
+		Json site = report["sites"][i];
+
+		with_python += !PythonOf(site).empty();
+		EXPECT_FALSE(site["merge_uncertain"].True()) << site["stack"].Print();
+	}
+	EXPECT_GT(with_python, 100u);
+}
 
 class PythonSubInterpreters : public PythonOdd {};
 
@@ -139,6 +159,9 @@ std::string NameOf(const testing::TestParamInfo<const char *> &row)
 	return "Cpython" + name;
 }
 
+INSTANTIATE_TEST_SUITE_P(Of, PythonMerged,
+			 testing::Values("3.10", "3.12", "3.14", "3.15", "system", "standalone"),
+			 NameOf);
 INSTANTIATE_TEST_SUITE_P(Of, PythonSubInterpreters,
 			 testing::Values("3.8", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15"),
 			 NameOf);
