@@ -151,6 +151,58 @@ TEST_P(PythonCompiled, StacksAreThoseOfTraceback)
 	EXPECT_GT(ended, 500) << "nothing was allocated from compiled code";
 }
 
+/* An interpreter without the GIL, in so far as it can be pretended (tests/programs/pretend_python). */
+Json Pretended(const std::string &how)
+{
+	TempDir dir;
+	Command command;
+
+	command.argv = { ProgramPath("pretend_python"), ProgramPath("pretend_python.so"), how };
+	command.dir = dir.path;
+	Result result = Execute(command);
+
+	EXPECT_TRUE(result.Exited(0)) << Describe(result);
+	return Report(dir.File("trace.bin"), { "--top", "1000" });
+}
+
+std::map<std::string, long> BytesByPython(const Json &report)
+{
+	std::map<std::string, long> bytes;
+
+	for (size_t i = 0; i < report["sites"].size(); i++) {
+		Json site = report["sites"][i];
+
+		if (site["bytes_allocated"].Long() >= 1000000 * site["allocations"].Long())
+			bytes[PythonOf(site)] += site["bytes_allocated"].Long();
+	}
+	return bytes;
+}
+
+TEST(PythonFreeThreaded, FramesAndTheThreadsOwnByteCodeAreRead)
+{
+	std::map<std::string, long> expected;
+
+	for (int i = 0; i < 40; i++)
+		expected["  /pretended/train.py:" + std::to_string(200 + i * 5 % 16) +
+			 " Model.step\n  /pretended/train.py:" + std::to_string(100 + i % 16) +
+			 " main\n"] += 1000000 + i * 1000;
+	EXPECT_EQ(BytesByPython(Pretended("whole")), expected);
+}
+
+TEST(PythonFreeThreaded, WhatDoesNotHangTogetherIsLeftAloneAndSaid)
+{
+	Json report = Pretended("damaged");
+	std::map<std::string, long> bytes = BytesByPython(report);
+
+	EXPECT_EQ(bytes.size(), 1u);
+	EXPECT_EQ(bytes[""], 40 * 1000000 + 1000 * 39 * 40 / 2);
+	EXPECT_NE(report["trace"]["notes"].Print().find(
+			  "Python frames are not recorded: what CPython says of its frames does "
+			  "not hang together in 3.14.10"),
+		  std::string::npos)
+		<< report["trace"]["notes"].Print();
+}
+
 std::string NameOf(const testing::TestParamInfo<const char *> &row)
 {
 	std::string name = row.param;
