@@ -9,6 +9,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "core/clock.h"
+#include "core/tick.h"
 #include "out/stream.h"
 #include "stack/bounds.h"
 #include "stack/modules.h"
@@ -248,8 +249,10 @@ static __attribute__((cold, noinline)) void shutdown_mark(struct mt_thread *t)
 {
 	uint32_t pid = (uint32_t)mt_sys_getpid();
 
-	if (__atomic_exchange_n(&finalizing_pid, pid, __ATOMIC_RELAXED) != pid)
-		MT_EMIT(t, mark, .time = mt_clock_now(), .kind = MT_MARK_SHUTDOWN);
+	if (__atomic_exchange_n(&finalizing_pid, pid, __ATOMIC_RELAXED) == pid)
+		return;
+	MT_EMIT(t, mark, .time = mt_clock_now(), .kind = MT_MARK_SHUTDOWN);
+	mt_tick_hurry(); /* a sample of what was kept */
 }
 
 /* Is the state this thread's, by what it says itself? A thread's identity is its pthread_t. */
@@ -323,4 +326,11 @@ void mt_python_init(struct mt_thread *t, int wanted)
 		return;
 	__atomic_store_n(&life, LIFE_NONE, __ATOMIC_RELEASE);
 	interpreter_find(t);
+}
+
+void mt_python_forget(void)
+{
+	__atomic_store_n(&life, LIFE_OFF, __ATOMIC_RELEASE);
+	modules_checked = 0;
+	arena_alloc = 0;
 }
