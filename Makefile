@@ -123,7 +123,12 @@ $(B)/bench/%: tests/bench/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -O2 -g -fno-builtin $(CWARN) $< -o $@ -lpthread
 
-BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
+$(B)/bench/%.so: tests/bench/%.so.cc
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(CPPFLAGS) -std=gnu++17 -O2 -g $(WARN) -fPIC -shared $< -o $@
+
+BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c)) \
+	$(patsubst tests/bench/%.so.cc,$(B)/bench/%.so,$(wildcard tests/bench/*.so.cc))
 
 .PHONY: programs
 programs: $(PROGRAMS) $(PROGRAM_SOS) $(BENCHES) ## build the programs that tests record

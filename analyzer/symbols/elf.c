@@ -15,6 +15,7 @@
 
 #include <elfutils/libdwelf.h>
 
+#include "symbols/parts.h"
 #include "util/alloc.h"
 #include "util/strbuf.h"
 #include "util/vec.h"
@@ -177,6 +178,31 @@ static int by_start(const void *a, const void *b)
 	return strcmp(y->name, x->name);
 }
 
+/*
+ * CPython's evaluation loop is known by its name, and a stripped interpreter names only the part of it
+ * that its compiler took for the common one.
+ */
+static void add_part_of_loop(struct elf_file *f)
+{
+	static const char loop[] = "_PyEval_EvalFrameDefault",
+			  part[] = "_PyEval_EvalFrameDefault.cold";
+	uint64_t start = 0, size = 0, low, high;
+	Elf *elf = dwfl_module_getelf(f->module, &(GElf_Addr){ 0 });
+
+	for (size_t i = 0; i < f->symbols.count; i++) {
+		const struct symbol *s = &f->symbols.items[i];
+
+		if (!strcmp(s->name, loop)) {
+			start = s->start;
+			size = s->size;
+		} else if (!strncmp(s->name, part, sizeof(part) - 1)) {
+			return;
+		}
+	}
+	if (size && parts_find(elf, start, size, &low, &high))
+		*vec_push(&f->symbols) = (struct symbol){ low, high - low, part, false };
+}
+
 static void read_symbols(struct elf_file *f)
 {
 	int count = dwfl_module_getsymtab(f->module);
@@ -199,6 +225,7 @@ static void read_symbols(struct elf_file *f)
 		s->name = name;
 		s->global = GELF_ST_BIND(sym.st_info) != STB_LOCAL;
 	}
+	add_part_of_loop(f);
 	if (f->symbols.count)
 		qsort(f->symbols.items, f->symbols.count, sizeof(*f->symbols.items), by_start);
 }

@@ -8,8 +8,6 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
-#include <pthread.h>
-
 #include "core/clock.h"
 #include "core/tick.h"
 #include "out/stream.h"
@@ -29,9 +27,8 @@ struct mt_python_layout mt_python_layout;
 static uint32_t life = LIFE_OFF; /* atomic; enum life; OFF until mt_python_init */
 static uint32_t modules_checked; /* atomic; mt_modules_running when last looked for Python */
 static uintptr_t (*thread_state)(void); /* PyGILState_GetThisThreadState */
-static uintptr_t (*attached_state)(void); /* the one that runs now; before 3.12 of any thread */
-static uintptr_t (*newest_interpreter)(void); /* these two only before 3.12 */
-static uintptr_t (*main_interpreter)(void);
+static uintptr_t (*attached_state)(void); /* the one that runs now */
+static uint32_t attached_is_own; /* since 3.12: in this thread, not in any */
 static int (*is_finalizing)(void);
 static uint32_t finalizing_pid; /* atomic; the process that was marked as shutting down */
 static uintptr_t arena_alloc;
@@ -108,16 +105,8 @@ static int functions_find(const struct mt_module *m, unsigned int minor, uintptr
 		elf, minor >= 13 ? "PyThreadState_GetUnchecked" : "_PyThreadState_UncheckedGet");
 	is_finalizing = (int (*)(void))mt_elf_symbol(elf, minor >= 13 ? "Py_IsFinalizing"
 								      : "_Py_IsFinalizing");
-	if (minor < 12) {
-		newest_interpreter = (uintptr_t(*)(void))mt_elf_symbol(elf,
-								       "PyInterpreterState_Head");
-		main_interpreter = (uintptr_t(*)(void))mt_elf_symbol(elf,
-								     "PyInterpreterState_Main");
-	}
-	return is_finalizing && attached_state &&
-			       (minor >= 12 || (newest_interpreter && main_interpreter))
-		       ? 0
-		       : -1;
+	attached_is_own = minor >= 12;
+	return is_finalizing && attached_state ? 0 : -1;
 }
 
 /* The module has the interpreter; its code may be called, for it is relocated. */
@@ -217,7 +206,7 @@ static int layout_is_true(uintptr_t state)
 
 	/* A state that is attached here may have been made by another thread. */
 	if (safe_word(state + l->thread, &thread) < 0 ||
-	    (thread != (uintptr_t)pthread_self() && state == thread_state()) ||
+	    (thread != mt_bounds_thread() && state == thread_state()) ||
 	    safe_word(state + l->top, &frame) < 0)
 		return -1;
 	if (l->cframe >= 0 && safe_word(frame + (uintptr_t)l->cframe, &frame) < 0)
@@ -267,36 +256,32 @@ static __attribute__((cold, noinline)) void shutdown_mark(struct mt_thread *t)
 	mt_tick_hurry(); /* a sample of what was kept */
 }
 
-/*
- * Before 3.12 the attached state is a global variable: another thread's, as a rule, when this one has
- * given the GIL up, and it is ours if this thread runs a sub-interpreter. The two can't be told apart
- * where there are threads, because a sub-interpreter's state keeps the identity of the thread that
- * made it. Then the stack is that of the main interpreter, around the sub-interpreter's, and the
- * analyzer sees that it has too few frames for the native one.
- */
-static __attribute__((cold, noinline)) uintptr_t state_before_312(uintptr_t attached,
-								  uintptr_t state)
+/* Is the state this thread's, by what it says itself? A thread's identity is its pthread_t. */
+static inline int state_is_own(uintptr_t state)
 {
-	if (__atomic_load_n(&mt_thread_shared, __ATOMIC_RELAXED) ||
-	    newest_interpreter() == main_interpreter())
-		return state;
-	return attached;
+	return mt_python_word(state, mt_python_layout.thread) == mt_bounds_thread();
 }
 
-/* The thread state whose frames are this thread's; 0: none. */
+/*
+ * The thread state whose frames are this thread's; 0: none.
+ *
+ * What is attached tells a sub-interpreter's from the main one's. Before 3.12 it is one variable for
+ * all threads: another thread's, as a rule, when this one has given the GIL up. So it is used as long
+ * as there is one thread. With several, the stack of a sub-interpreter is the main interpreter's
+ * around it, and the analyzer sees that it has too few frames for the native one.
+ */
 static inline uintptr_t state_find(void)
 {
-	uintptr_t attached = attached_state(), state;
+	uintptr_t state;
 
-	if (!newest_interpreter && attached)
-		return attached;
+	if (attached_is_own || !__atomic_load_n(&mt_thread_shared, __ATOMIC_RELAXED)) {
+		state = attached_state();
+		if (__builtin_expect(state && (attached_is_own || state_is_own(state)), 1))
+			return state;
+	}
 	state = thread_state(); /* has it also when the thread is detached: without the GIL */
-	/* One that was left behind by a thread whose identity this one has got. */
-	if (state && mt_python_word(state, mt_python_layout.thread) != (uintptr_t)pthread_self())
-		state = 0;
-	if (__builtin_expect(attached && attached != state, 0))
-		return state_before_312(attached, state);
-	return state;
+	/* Or one that was left behind by a thread whose identity this one has got. */
+	return state && state_is_own(state) ? state : 0;
 }
 
 static uintptr_t frame_innermost(struct mt_thread *t)

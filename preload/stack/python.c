@@ -123,12 +123,14 @@ static inline __attribute__((always_inline)) int64_t verify_as(struct python_cac
 				       ? mt_python_word(r->frame, at)
 				       : (uintptr_t)(uint32_t)mt_python_int(r->frame, at);
 
-		if (__builtin_expect(r->f.ip != ip ||
-					     r->f.code != (mt_python_word(r->frame, code) &
-							   MT_PYTHON_UNTAG) ||
-					     (kind == MT_PYTHON_FLAG &&
-					      r->f.entry != mt_python_byte(r->frame, entry)),
-				     0)) {
+		/* An address is inside the code object: while none died (the epoch), it is that one. */
+		uintptr_t differs = r->f.ip ^ ip;
+
+		if (ip_kind != MT_PYTHON_ADDRESS)
+			differs |= r->f.code ^ mt_python_word(r->frame, code);
+		if (kind == MT_PYTHON_FLAG)
+			differs |= r->f.entry ^ mt_python_byte(r->frame, entry);
+		if (__builtin_expect(differs != 0, 0)) {
 			frame_read(r->frame, r);
 			low = r - c->kept;
 		}

@@ -19,6 +19,7 @@ import table
 PARTS = [
     ("pairs", 16, "a C loop of malloc and free"),
     ("python", 8, "Python objects made and dropped"),
+    ("throws", 2, "C++ exceptions in a library that Python loaded"),
     ("import", 13, "import torch"),
     ("training", 44, "two training runs, shim memory, trace growth"),
     ("analyzer", 6, "reading a large trace"),

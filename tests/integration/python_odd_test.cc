@@ -1,6 +1,6 @@
 /*
- * Python stacks where the interpreter's threads and stacks are not one to one: sub-interpreters,
- * greenlets, code that the interpreter compiled. Stacks are those of CPython's own traceback, or say
+ * Python stacks where threads, native stacks and Python's are not one to one: sub-interpreters,
+ * greenlets, code that the interpreter compiled, an evaluation loop in two parts. Stacks are those of CPython's own traceback, or say
  * that they are uncertain; and the program does not notice.
  *
  * SPDX-License-Identifier: Apache-2.0
@@ -54,6 +54,26 @@ class PythonOdd : public testing::TestWithParam<const char *> {
 	TempDir dir;
 	std::string python;
 };
+
+class PythonMerged : public PythonOdd {};
+
+/* Also where the loop was laid out in two parts and the interpreter stripped of local symbols. */
+TEST_P(PythonMerged, EachRunOfPythonFramesHasItsNativeLoop)
+{
+	Result result = Run("python_points.py");
+
+	ASSERT_TRUE(result.Exited(0)) << Describe(result);
+	Json report = Recorded();
+	size_t with_python = 0;
+
+	for (size_t i = 0; i < report["sites"].size(); i++) {
+		Json site = report["sites"][i];
+
+		with_python += !PythonOf(site).empty();
+		EXPECT_FALSE(site["merge_uncertain"].True()) << site["stack"].Print();
+	}
+	EXPECT_GT(with_python, 100u);
+}
 
 class PythonSubInterpreters : public PythonOdd {};
 
@@ -131,6 +151,58 @@ TEST_P(PythonCompiled, StacksAreThoseOfTraceback)
 	EXPECT_GT(ended, 500) << "nothing was allocated from compiled code";
 }
 
+/* An interpreter without the GIL, in so far as it can be pretended (tests/programs/pretend_python). */
+Json Pretended(const std::string &how)
+{
+	TempDir dir;
+	Command command;
+
+	command.argv = { ProgramPath("pretend_python"), ProgramPath("pretend_python.so"), how };
+	command.dir = dir.path;
+	Result result = Execute(command);
+
+	EXPECT_TRUE(result.Exited(0)) << Describe(result);
+	return Report(dir.File("trace.bin"), { "--top", "1000" });
+}
+
+std::map<std::string, long> BytesByPython(const Json &report)
+{
+	std::map<std::string, long> bytes;
+
+	for (size_t i = 0; i < report["sites"].size(); i++) {
+		Json site = report["sites"][i];
+
+		if (site["bytes_allocated"].Long() >= 1000000 * site["allocations"].Long())
+			bytes[PythonOf(site)] += site["bytes_allocated"].Long();
+	}
+	return bytes;
+}
+
+TEST(PythonFreeThreaded, FramesAndTheThreadsOwnByteCodeAreRead)
+{
+	std::map<std::string, long> expected;
+
+	for (int i = 0; i < 40; i++)
+		expected["  /pretended/train.py:" + std::to_string(200 + i * 5 % 16) +
+			 " Model.step\n  /pretended/train.py:" + std::to_string(100 + i % 16) +
+			 " main\n"] += 1000000 + i * 1000;
+	EXPECT_EQ(BytesByPython(Pretended("whole")), expected);
+}
+
+TEST(PythonFreeThreaded, WhatDoesNotHangTogetherIsLeftAloneAndSaid)
+{
+	Json report = Pretended("damaged");
+	std::map<std::string, long> bytes = BytesByPython(report);
+
+	EXPECT_EQ(bytes.size(), 1u);
+	EXPECT_EQ(bytes[""], 40 * 1000000 + 1000 * 39 * 40 / 2);
+	EXPECT_NE(report["trace"]["notes"].Print().find(
+			  "Python frames are not recorded: what CPython says of its frames does "
+			  "not hang together in 3.14.10"),
+		  std::string::npos)
+		<< report["trace"]["notes"].Print();
+}
+
 std::string NameOf(const testing::TestParamInfo<const char *> &row)
 {
 	std::string name = row.param;
@@ -139,6 +211,9 @@ std::string NameOf(const testing::TestParamInfo<const char *> &row)
 	return "Cpython" + name;
 }
 
+INSTANTIATE_TEST_SUITE_P(Of, PythonMerged,
+			 testing::Values("3.10", "3.12", "3.14", "3.15", "system", "standalone"),
+			 NameOf);
 INSTANTIATE_TEST_SUITE_P(Of, PythonSubInterpreters,
 			 testing::Values("3.8", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15"),
 			 NameOf);

@@ -233,6 +233,42 @@ TEST_P(Exceptions, BindToLibgcc)
 
 INSTANTIATE_TEST_SUITE_P(Verify, Exceptions, testing::Values("0", "1"));
 
+/*
+ * Code with tables registered at run time (LLVM's way) is asked of nobody: libgcc would take a lock.
+ * The stack ends there and says so, inside it all frames are right, and exceptions go through.
+ */
+TEST(RegisteredFrames, EndStacksMarkedAndStillLeadExceptions)
+{
+	Command command;
+	TempDir dir;
+
+	command.argv = { ProgramPath("registered_frames") };
+	command.dir = dir.path;
+	Result result = Execute(command);
+
+	ASSERT_TRUE(result.Exited(0)) << Describe(result);
+	EXPECT_EQ(result.out, "-9900\n"); /* 1 + ... + 100 returned, 100 + ... + 199 caught */
+	Command report;
+
+	report.argv = { BuildPath("memtrace-report"), "--json", dir.File("trace.bin") };
+	report.traced = false;
+	Json sites = Json::Parse(Execute(report).out)["sites"];
+	long found = 0;
+
+	for (size_t i = 0; i < sites.size(); i++) {
+		Json stack = sites[i]["stack"];
+
+		if (stack.Print().find("below_registered_code") == std::string::npos ||
+		    sites[i]["bytes_allocated"].Long() < 300000)
+			continue;
+		found += sites[i]["allocations"].Long();
+		ASSERT_EQ(stack.size(), 3u) << stack.Print();
+		EXPECT_EQ(stack[(size_t)1]["function"].Text().substr(0, 2), "0x");
+		EXPECT_EQ(stack[(size_t)2]["function"].Text(), "[no unwind information beyond here]");
+	}
+	EXPECT_EQ(found, 200);
+}
+
 /* libunwind asks ld.so, whose lock may be held for ever in a forked child: nobody asks there. */
 TEST_F(Verify, NotInForkedChildren)
 {
