@@ -221,7 +221,7 @@ int target_answered(struct target *t, int *result)
 		*result = page->self.result;
 		return 1;
 	}
-	if (kill(t->pid, 0) < 0 && errno == ESRCH)
+	if (process_is_gone(t->pid))
 		return -1;
 	__atomic_store_n(&page->self.word, MT_CONTROL_CALL, __ATOMIC_SEQ_CST);
 	return 0;
