@@ -165,14 +165,14 @@ static int wish_read(struct wish *w, int argc, char **argv)
 
 /* ---- asking one process ------------------------------------------------------------------------------ */
 
-/* Waits for an answer; says once that it waits. 1: answered; 0: taken back. */
+/* Waits for an answer; says once that it waits. 1: answered; 0: taken back. what NULL: quietly. */
 static int await(struct target *t, const char *what, int wait_ms, int *result)
 {
 	uint64_t start = now_ns(), end = start + (uint64_t)wait_ms * 1000000u;
 	int answered, said = 0;
 
 	while ((answered = target_answered(t, result)) == 0 && !interrupted && now_ns() < end) {
-		if (!said && now_ns() - start > SILENT_MS * 1000000ull) {
+		if (!said && what && now_ns() - start > SILENT_MS * 1000000ull) {
 			complain(
 				"process %d is silent: it %s at its next allocation; waiting up to "
 				"%d s (--wait)",
@@ -182,7 +182,7 @@ static int await(struct target *t, const char *what, int wait_ms, int *result)
 		sleep_ms(POLL_MS);
 	}
 	target_done(t);
-	if (answered < 0)
+	if (answered < 0 && what)
 		complain("process %d has ended", (int)t->pid);
 	else if (!answered && wait_ms > SILENT_MS)
 		complain("process %d made no call that could be answered within %d s; nothing was "
@@ -295,7 +295,8 @@ static int is_over(const struct target *t)
 	return state != MT_CONTROL_RECORDING && state != MT_CONTROL_DRAINING;
 }
 
-static int stop_one(struct target *t, int wait_ms)
+/* A child that ends meanwhile is recorded no more. */
+static int stop_one(struct target *t, int wait_ms, int is_child)
 {
 	uint64_t end = now_ns() + (uint64_t)wait_ms * 1000000u;
 	int result = 0;
@@ -304,9 +305,9 @@ static int stop_one(struct target *t, int wait_ms)
 		complain("another memtrace is talking to process %d", (int)t->pid);
 		return 1;
 	}
-	if (!await(t, "stops recording", wait_ms, &result))
-		return 1;
-	while (!is_over(t) && now_ns() < end && !interrupted && kill(t->pid, 0) == 0) {
+	if (!await(t, is_child ? NULL : "stops recording", wait_ms, &result))
+		return !(is_child && process_is_gone(t->pid));
+	while (!is_over(t) && now_ns() < end && !interrupted && !process_is_gone(t->pid)) {
 		__atomic_store_n(&t->page->self.word, MT_CONTROL_CALL, __ATOMIC_SEQ_CST);
 		sleep_ms(POLL_MS);
 	}
@@ -332,12 +333,12 @@ static int stop_tree(struct target *t, int wait_ms)
 		if (target_open(&child, list[i], why, sizeof(why)) != REACHED)
 			continue;
 		if (child.page->self.state == MT_CONTROL_RECORDING && same_trace(t, &child))
-			failed |= stop_one(&child, wait_ms);
+			failed |= stop_one(&child, wait_ms, 1);
 		target_close(&child);
 	}
 	if (n)
 		free(list);
-	return failed | stop_one(t, wait_ms);
+	return failed | stop_one(t, wait_ms, 0);
 }
 
 /* --duration: the process ends the recording by itself, also if we are killed; we see it through. */
@@ -345,10 +346,10 @@ static int see_through(struct target *t, const struct wish *w)
 {
 	uint64_t end = now_ns() + w->duration_ns;
 
-	while (!is_over(t) && !interrupted && now_ns() < end && kill(t->pid, 0) == 0)
+	while (!is_over(t) && !interrupted && now_ns() < end && !process_is_gone(t->pid))
 		sleep_ms(20);
 	interrupted = 0;
-	if (kill(t->pid, 0) < 0) {
+	if (process_is_gone(t->pid)) {
 		complain("process %d has ended", (int)t->pid);
 		return 0;
 	}

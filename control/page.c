@@ -192,21 +192,23 @@ static int lock(int fd)
 int target_ask(struct target *t, enum mt_control_command command, uint32_t flags, uint64_t until_ns,
 	       const struct mt_control_before *before, const char *text, size_t text_bytes)
 {
-	struct mt_control_request *r = &t->page->request;
+	struct mt_control_request *to = &t->page->request, r = { .command = command };
+	size_t rest = offsetof(struct mt_control_request, command);
 
 	if (text_bytes > MT_CONTROL_TEXT || lock(t->fd) < 0)
 		return -1;
 	t->number = __atomic_load_n(&t->page->self.answered, __ATOMIC_ACQUIRE) + 1;
-	memset(r, 0, sizeof(*r));
-	r->command = command;
-	r->flags = flags;
-	r->until_ns = until_ns;
-	r->text_bytes = (uint32_t)text_bytes;
+	r.number = t->number;
+	r.flags = flags;
+	r.until_ns = until_ns;
+	r.text_bytes = (uint32_t)text_bytes;
 	if (before)
-		r->before = *before;
+		r.before = *before;
+	/* The number last: whoever looks before that finds nothing asked. */
+	memcpy((char *)to + rest, (char *)&r + rest, sizeof(r) - rest);
 	memcpy(t->page->text, text, text_bytes);
-	r->number = t->number;
-	r->check = mt_control_check(r, t->page->text);
+	to->check = mt_control_check(&r, t->page->text);
+	__atomic_store_n(&to->number, r.number, __ATOMIC_RELEASE);
 	__atomic_store_n(&t->page->self.word, MT_CONTROL_CALL, __ATOMIC_SEQ_CST);
 	return 0;
 }
@@ -219,7 +221,7 @@ int target_answered(struct target *t, int *result)
 		*result = page->self.result;
 		return 1;
 	}
-	if (kill(t->pid, 0) < 0 && errno == ESRCH)
+	if (process_is_gone(t->pid))
 		return -1;
 	__atomic_store_n(&page->self.word, MT_CONTROL_CALL, __ATOMIC_SEQ_CST);
 	return 0;

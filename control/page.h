@@ -58,6 +58,7 @@ size_t process_tree(pid_t pid, pid_t **list);
 /* Field 22 of /proc/PID/stat; 0: no such process. */
 uint64_t process_start(pid_t pid);
 pid_t process_parent(pid_t pid);
+int process_is_gone(pid_t pid); /* or has ended and is not waited for yet */
 
 /* A number after "key:" in /proc/PID/FILE, in kB there; -1: not there. */
 int64_t process_field(pid_t pid, const char *file, const char *key);

@@ -55,6 +55,24 @@ pid_t process_parent(pid_t pid)
 	return stat_fields(pid, &parent, &start) < 0 ? 0 : parent;
 }
 
+int process_is_gone(pid_t pid)
+{
+	char path[64], text[512];
+	const char *p;
+	size_t n;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return 1;
+	n = fread(text, 1, sizeof(text) - 1, f);
+	fclose(f);
+	text[n] = '\0';
+	p = strrchr(text, ')');
+	return !p || p[1] != ' ' || p[2] == 'Z' || p[2] == 'X';
+}
+
 struct pair {
 	pid_t pid, parent;
 };

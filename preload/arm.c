@@ -233,6 +233,9 @@ static void serve(void)
 	struct mt_control_request r;
 	int asked;
 
+	/* Another thread has answered since this one was called; the page may be in use again. */
+	if (word == mt_light)
+		return;
 	if (mt_control_own.state == MT_CONTROL_DRAINING)
 		drain();
 	asked = request_read(&r);

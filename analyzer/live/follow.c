@@ -210,6 +210,18 @@ static void mark(struct follow *f, const struct mt_ev_mark *e)
 	n->text = command_of(e->label);
 }
 
+/* What is costly to measure is not in every sample: then the last one that has it counts. */
+static void sample(struct follow_proc *p, const struct mt_ev_sample *e)
+{
+	uint64_t fresh[sizeof(*e) / 8], have[sizeof(*e) / 8];
+
+	memcpy(fresh, e, sizeof(fresh));
+	memcpy(have, &p->sample, sizeof(have));
+	for (size_t i = 0; i < sizeof(fresh) / sizeof(fresh[0]); i++)
+		have[i] = fresh[i] ? fresh[i] : have[i];
+	memcpy(&p->sample, have, sizeof(have));
+}
+
 static void define(struct follow *f, struct follow_proc *p, const struct mt_record *r)
 {
 	switch (r->id) {
@@ -251,7 +263,7 @@ static void tell(struct follow *f, struct follow_proc *p, const struct mt_record
 	case MT_EV_SAMPLE:
 		if ((!r->u.sample.pid || r->u.sample.pid == p->ev.pid) &&
 		    r->u.sample.time >= p->sample.time) {
-			p->sample = r->u.sample;
+			sample(p, &r->u.sample);
 			p->sample_s = follow_seconds(f, r->u.sample.time);
 			f->last = r->u.sample.time > f->last ? r->u.sample.time : f->last;
 		}

@@ -5,8 +5,8 @@
  * /proc/PID/fd/N maps it: the same user, or root, from any pid namespace that sees the process. No
  * ptrace, no file in any folder, nothing left when the process ends, however it ends.
  *
- * A controller takes flock(LOCK_EX) on its own descriptor, reads `answered`, fills the request, sets
- * request.number to answered + 1 and request.check, and stores MT_CONTROL_CALL in `word`. The first
+ * A controller takes flock(LOCK_EX) on its own descriptor, reads `answered`, fills the request and
+ * its check for number answered + 1, stores that number, and MT_CONTROL_CALL in `word`. The first
  * hook that any thread comes to sees the word, does what is asked, and stores `result` and then
  * `answered`. So a process that is silent answers at its next event; nothing in it waits. The
  * controller keeps the lock until it has the answer, or takes the request back by setting its
