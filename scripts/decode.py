@@ -60,6 +60,16 @@ FRAMED = {
     0x31: ("RANGE", "time:T scan:U start:U pages:U prot:U flags:U dev:U inode:U offset:U "
                     "name:STR runs:STR"),
     0x32: ("SCAN_END", "time:T id:U complete:U cpu_ns:U"),
+    0x40: ("GPU_TAKE", "time:T api:STR kind:U addr:U size:U device:U context:U stream:U pool:U flags:U native:N python:P"),
+    0x41: ("GPU_GIVE", "time:T api:STR kind:U addr:U"),
+    0x42: ("GPU_PIN", "time:T addr:U size:U native:N python:P"),
+    0x43: ("GPU_VMM", "time:T op:U handle:U addr:U size:U offset:U device:U native:N python:P"),
+    0x44: ("GPU_POOL", "time:T op:U pool:U device:U reserved:U used:U"),
+    0x45: ("GPU_DEVICE", "time:T device:U uuid:STR name:STR total:U"),
+    0x46: ("GPU_LEVEL", "time:T device:U allocated:U reserved:U peak_allocated:U peak_reserved:U flags:U"),
+    0x47: ("GPU_OOM", "time:T device:U size:U allocated:U reserved:U native:N python:P"),
+    0x48: ("GPU_USED", "time:T device:U own:U all:U"),
+    0x49: ("GPU_RESET", "time:T device:U context:U"),
 }
 # Section 3.7: what chunks of kind 1 and 2 hold.
 NURSERY = struct.Struct("<IIQ64sQQQQ16x")

@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/gpu.h"
 #include "core/guard.h"
 #include "core/real.h"
 #include "record/record.h"
@@ -52,7 +53,9 @@ static void *map_common(struct mt_mapping map, const void *hint, struct mt_calle
 		int saved = errno;
 
 		map.addr = p;
-		map.backing = backing || mt_python_is_arena_caller(*(const uintptr_t *)caller.slot);
+		map.backing = backing ||
+			      mt_python_is_arena_caller(*(const uintptr_t *)caller.slot) ||
+			      mt_gpu_is_driver(*(const uintptr_t *)caller.slot) || t->gpu.inside;
 		mt_record_map(t, &map, caller);
 		errno = saved;
 	}

@@ -94,6 +94,9 @@ void mt_record_note(struct mt_thread *t, const char *text);
 /* While paused, allocations of this process are not recorded; frees are. */
 extern uint32_t mt_record_paused;
 
+/* The program says itself where its steps begin (memtrace_step). */
+extern uint32_t mt_record_has_steps;
+
 /* While no other thread is inside a hook: the process forks at `time`. In the child: a fresh start. */
 void mt_record_fork_cut(uint64_t time);
 void mt_record_child(void);

@@ -8,6 +8,7 @@
 #include "samplers/sampler.h"
 
 #include "core/clock.h"
+#include "core/gpu.h"
 #include "core/tick.h"
 #include "out/process.h"
 #include "out/stream.h"
@@ -59,6 +60,8 @@ static void sampler_work(struct mt_thread *t, uint64_t now)
 	uint8_t *p = mt_stream_reserve(t, mt_sample_room(&s));
 	if (p)
 		mt_stream_commit(t, mt_put_sample(p, &t->codec, &s));
+	if (mt_gpu_used)
+		mt_sampler_gpu(t);
 	__atomic_store_n(&mt_tick_due, s.time + interval_units, __ATOMIC_RELEASE);
 }
 

@@ -17,6 +17,9 @@ void mt_sampler_init(struct mt_thread *t, uint64_t interval_ns);
 /* In a forked child: the next event samples it. */
 void mt_sampler_child(void);
 
+/* GPU_LEVEL records, where there is something to say. */
+void mt_sampler_gpu(struct mt_thread *t);
+
 /* Samplers: each fills its fields of the record; values are one more than measured, 0: could not. */
 struct mt_sampler {
 	const char *name;
