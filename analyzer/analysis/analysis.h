@@ -54,6 +54,7 @@ void analyse_marks(struct analysis_input *in, struct result *doc);
 void analyse_processes(struct analysis_input *in, struct result *doc);
 void analyse_sites(struct analysis_input *in, struct result *doc);
 void analyse_timeline(struct analysis_input *in, struct result *doc);
+void analyse_gpu(struct analysis_input *in, struct result *doc);
 void analyse_findings(struct analysis_input *in, struct result *doc);
 
 #endif

@@ -60,6 +60,9 @@ void place_add(struct strbuf *sb, const struct stack *st);
 void find_never_freed(struct findings *all); /* findings_leak.c */
 void find_python_growth(struct findings *all); /* findings_python.c */
 void find_churn(struct findings *all); /* findings_churn.c */
+void find_gpu_fragmentation(struct findings *all); /* findings_gpu.c */
+void find_gpu_leak(struct findings *all); /* findings_gpu.c */
+void find_pinned_growth(struct findings *all); /* findings_gpu.c */
 void find_killed(struct findings *all); /* findings_process.c */
 void find_uncovered(struct findings *all); /* findings_process.c */
 void find_oom_risk(struct findings *all); /* findings_process.c */

@@ -118,7 +118,9 @@ static bool is_suspect(const struct model *m, const bool *importing, const struc
 
 	/* Only of a process that was seen to its own end is it known that nobody frees it later. */
 	if (m->traces[p->trace].stopped || is_thin(u) || p->end_kind != END_EXIT ||
-	    m->window_to != INT64_MAX || s->backing || importing[s->python])
+	    m->window_to != INT64_MAX || s->backing ||
+	    s->kind >= MT_KIND_DEVICE /* findings_gpu.c; tensors on the host are heap */ ||
+	    importing[s->python])
 		return false;
 	return blocks >= MIN_BLOCKS && (double)blocks >= MIN_KEPT * (double)u->allocations &&
 	       (bytes >= MIN_BYTES || (double)bytes >= MIN_SHARE * (double)held_at_end(p)) &&

@@ -17,6 +17,7 @@ const struct analysis analyses[] = {
 	{ "tree", "the process tree as a whole", analyse_tree },
 	{ "capacity", "the limit on memory and how near it came", analyse_capacity },
 	{ "processes", "each process", analyse_processes },
+	{ "gpu", "GPU and pinned memory, by device", analyse_gpu },
 	{ "sites", "where memory was allocated", analyse_sites },
 	{ "marks", "what the program said of itself", analyse_marks },
 	{ "timeline", "memory over time", analyse_timeline },

@@ -90,6 +90,7 @@ static void release_lists(struct process *p)
 {
 	free(p->command);
 	free(p->samples);
+	gpu_process_free(p->gpu);
 }
 
 /* ---- sites ----------------------------------------------------------------------------------- */
@@ -296,6 +297,7 @@ static void add_process(struct sites *all, struct proc *p, struct process *out)
 			out->backing[kept++] = e;
 	}
 	out->backing_count = kept;
+	gpu_renumber(out, site);
 	free(site);
 }
 
@@ -315,6 +317,8 @@ static void number_sites(struct sites *all, struct model *m)
 	for (size_t i = 0; i < m->process_count; i++)
 		for (size_t k = 0; k < m->processes[i].backing_count; k++)
 			m->processes[i].backing[k].site = place[m->processes[i].backing[k].site];
+	for (size_t i = 0; i < m->process_count; i++)
+		gpu_renumber(&m->processes[i], place);
 	free(place);
 }
 

@@ -156,6 +156,9 @@ void timeline_marks(struct builder *b);
 /* replay_folds.c: a note, where the window could not be cut out of what was folded exactly. */
 void folds_note(struct builder *b);
 
+/* gpu_snapshot.c: sites of a process got other numbers. */
+void gpu_renumber(struct process *p, const uint32_t *to);
+
 /* finish.c */
 const char *proc_fact(const struct proc *p, const char *key); /* its own, or NULL */
 bool in_window(const struct builder *b, int64_t time);

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "memtrace/events.h"
+#include "model/gpu.h"
 #include "model/sampled.h"
 #include "util/arena.h"
 
@@ -185,6 +186,7 @@ struct process {
 	size_t child_count;
 	struct backing_event *backing; /* in order of time; its own, not inherited ones */
 	size_t backing_count;
+	struct gpu_process *gpu; /* NULL: it used none; see gpu.h */
 	char **facts; /* key, value, key, value ... NULL */
 };
 

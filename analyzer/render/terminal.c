@@ -201,6 +201,7 @@ static const struct {
 	{ "trace", show_trace, "" },	       { "checks", show_checks, "" },
 	{ "findings", show_findings, NULL },   { "capacity", show_capacity, NULL },
 	{ "processes", show_processes, NULL }, { "sites", show_sites, NULL },
+	{ "gpu", show_gpu, NULL },
 	{ "timeline", show_timeline, NULL },   { "marks", show_marks, "timeline" },
 };
 

@@ -5,7 +5,7 @@
 
 FAKE_DIR := $(B)/programs/cuda
 FAKE_SRC := tests/support/cuda
-FAKE_CC = $(CC) $(CPPFLAGS) -std=gnu11 -O1 -g $(WARN) -fPIC -shared
+FAKE_CC = $(CC) $(CPPFLAGS) -std=gnu11 -O1 $(WARN) -fPIC -shared
 FAKES := $(addprefix $(FAKE_DIR)/,libcuda.so.1 libcudart.so.12 libcudart.so.13 libhidden.so libc10.so \
 	libc10_cuda.so)
 
