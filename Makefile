@@ -31,7 +31,7 @@ SHIM_LINK := -shared -Wl,-z,now -Wl,-z,nodelete -Wl,--no-undefined-version -Wl,-
 SHIM_SRC := $(sort $(wildcard preload/*.c preload/*/*.c))
 REPORT_SRC := $(sort $(wildcard analyzer/*.c analyzer/*/*.c))
 DRIVER_SRC := $(sort $(wildcard control/*.c))
-UNIT_SRC := $(sort $(wildcard tests/unit/*_test.cc tests/contract/*_test.cc tests/support/*.cc))
+UNIT_SRC := $(sort $(wildcard tests/unit/*_test.cc tests/contract/*_test.cc tests/support/*.cc tests/corpus/*.cc))
 INTEGRATION_SRC := $(sort $(wildcard tests/integration/*_test.cc tests/support/*.cc))
 PROGRAM_SRC := $(sort $(filter-out %.so.c,$(wildcard tests/programs/*.c)) $(wildcard tests/programs/*.cc))
 PROGRAM_SO_SRC := $(sort $(wildcard tests/programs/*.so.c tests/support/*.so.c))
@@ -190,7 +190,7 @@ fuzz: ## a short run of every fuzzer
 	$(Q)B=$(B) FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz $(FUZZERS)
 
 .PHONY: bench
-bench: all $(BENCHES) ## costs beside untraced and other tools (10 minutes); BENCH="pairs python" for some
+bench: all $(BENCHES) ## costs beside untraced and other tools (15 minutes); BENCH="pairs python" for some
 	$(Q)scripts/install-deps bench build
 	$(Q)B=$(B) scripts/bench $(if $(WRITE),--write $(WRITE))
 

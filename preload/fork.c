@@ -21,6 +21,7 @@
 #include "out/file.h"
 #include "out/process.h"
 #include "record/record.h"
+#include "samplers/cow.h"
 #include "samplers/sampler.h"
 #include "stack/stack.h"
 #include "sys/log.h"
@@ -48,8 +49,10 @@ static void fork_prepare(void)
 
 static void fork_parent(void)
 {
-	if (made)
-		mt_gate_open();
+	if (!made)
+		return;
+	mt_gate_open();
+	mt_cow_forked();
 }
 
 static void child_reset(uint64_t time, uint32_t inexact)

@@ -56,11 +56,11 @@ FRAMED = {
     0x28: ("FOLD", "time:T kind:U count:U bytes:U brief:U largest:U native:N python:P"),
     0x29: ("YOUNG", "time:T bytes:U most:U since:U"),
     0x2a: ("SAMPLING", "time:T mean_bytes:U"),
-    0x30: ("SCAN", "time:T id:U pid:U reason:U page_bytes:U minflt:U rss:U brk:U"),
+    0x30: ("SCAN", "time:T id:U pid:U reason:U page_bytes:U minflt:U rss:U brk:U scope:U"),
     0x31: ("RANGE", "time:T scan:U start:U pages:U prot:U flags:U dev:U inode:U offset:U "
                     "name:STR runs:STR"),
     0x32: ("SCAN_END", "time:T id:U complete:U cpu_ns:U"),
-    0x40: ("GPU_TAKE", "time:T api:STR kind:U addr:U size:U device:U context:U stream:U pool:U flags:U native:N python:P"),
+    0x40: ("GPU_TAKE", "time:T api:STR kind:U addr:U size:U device:U context:U cu_stream:U pool:U flags:U native:N python:P"),
     0x41: ("GPU_GIVE", "time:T api:STR kind:U addr:U"),
     0x42: ("GPU_PIN", "time:T addr:U size:U native:N python:P"),
     0x43: ("GPU_VMM", "time:T op:U handle:U addr:U size:U offset:U device:U native:N python:P"),
@@ -70,6 +70,11 @@ FRAMED = {
     0x47: ("GPU_OOM", "time:T device:U size:U allocated:U reserved:U native:N python:P"),
     0x48: ("GPU_USED", "time:T device:U own:U all:U"),
     0x49: ("GPU_RESET", "time:T device:U context:U"),
+    0x34: ("DESCRIPTORS", "time:T pid:U open:U left_out:U files:STR"),
+    0x35: ("LAUNCH", "time:T python:P"),
+    0x38: ("ARENA", "time:T scan:U start:U end:U arena:U top:U"),
+    0x39: ("STACK", "time:T scan:U tid:U start:U end:U"),
+    0x3a: ("POOLS", "time:T scan:U start:U size:U pool_bytes:U pools:STR"),
 }
 # Section 3.7: what chunks of kind 1 and 2 hold.
 NURSERY = struct.Struct("<IIQ64sQQQQ16x")

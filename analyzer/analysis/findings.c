@@ -11,8 +11,8 @@
 #include "analysis/common.h"
 
 static void (*const rules[])(struct findings *all) = {
-	find_never_freed, find_python_growth, find_churn,
-	find_killed,	  find_uncovered,     find_oom_risk,
+	find_leaks,	find_python_growth, find_churn,	       find_killed,
+	find_uncovered, find_oom_risk,	    find_fragmentation, find_shm,
 	find_gpu_fragmentation, find_gpu_leak, find_pinned_growth,
 };
 

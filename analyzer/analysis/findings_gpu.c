@@ -8,6 +8,7 @@
 #include "analysis/common.h"
 #include "analysis/findings.h"
 #include "analysis/gpu.h"
+#include "model/cohorts.h"
 
 #define MIN_BYTES ((uint64_t)1 << 20) /* a card has 10^5 times that */
 #define MIN_PINNED ((uint64_t)16 << 20)
@@ -96,14 +97,23 @@ void find_gpu_fragmentation(struct findings *all)
 
 /* ---- kept blocks ------------------------------------------------------------------------------------ */
 
-/* Made in at least three quarters of its process's life, the last one too, and all still there. */
-static bool is_growing(const struct site_use *u)
+/* Born in at least three quarters of its process's life, the last one too, and still there. */
+static bool is_growing(const struct model *m, const struct site_use *u)
 {
-	int quarters = 0;
+	const struct process *p = &m->processes[u->process];
+	int64_t end = p->shutdown ? p->shutdown : p->end;
+	bool in_quarter[4] = { false };
 
-	for (int q = 0; q < 4; q++)
-		quarters += u->live_quarter_count[q] != 0;
-	return quarters >= 3 && u->live_quarter_count[3] && u->live_count >= MIN_BLOCKS;
+	if (!u->cohorts || u->cohorts->missed || u->live_count < MIN_BLOCKS)
+		return false;
+	for (unsigned int i = 0; i < u->cohorts->count; i++) {
+		double at = (double)u->cohorts->start_ns + u->cohorts->window_ns * (i + 0.5);
+		double share = (at - (double)p->start) / (double)(end - p->start + 1);
+
+		if (u->cohorts->windows[i].alive > u->cohorts->windows[i].gone)
+			in_quarter[share < 0 ? 0 : share >= 1 ? 3 : (int)(share * 4)] = true;
+	}
+	return in_quarter[3] && in_quarter[0] + in_quarter[1] + in_quarter[2] >= 2;
 }
 
 static bool is_on_device(const struct gpu_process *g, uint32_t site)
@@ -173,7 +183,7 @@ static bool is_kept(const struct model *m, const struct site_use *u, bool pinned
 	const struct gpu_process *g = m->processes[u->process].gpu;
 	uint8_t kind = m->sites[u->site].kind;
 
-	if (!g || u->live_bytes < (pinned ? MIN_PINNED : MIN_BYTES) || !is_growing(u))
+	if (!g || u->live_bytes < (pinned ? MIN_PINNED : MIN_BYTES) || !is_growing(m, u))
 		return false;
 	if (pinned)
 		return kind == MT_KIND_PINNED;

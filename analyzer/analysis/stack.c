@@ -38,6 +38,13 @@ bool stack_is_eval_loop(const char *symbol)
 	return false;
 }
 
+/* The handler of an instruction where these are functions that call each other by jumps (3.14). */
+static bool is_handler(const struct symbol_frame *f)
+{
+	return (f->raw && !strncmp(f->raw, "_TAIL_CALL_", 11)) ||
+	       (f->function && !strncmp(f->function, "_TAIL_CALL_", 11));
+}
+
 static struct symbol_frames symbols_of(struct merge *g, const struct native_node *n)
 {
 	struct symbol_module module;
@@ -52,7 +59,7 @@ static struct symbol_frames symbols_of(struct merge *g, const struct native_node
 
 static void collect_native(struct merge *g, uint32_t node)
 {
-	bool has_cut = false;
+	bool has_cut = false, handler = false;
 
 	for (; node; node = g->m->native[node].parent) {
 		const struct native_node *n = &g->m->native[node];
@@ -66,6 +73,12 @@ static void collect_native(struct merge *g, uint32_t node)
 		}
 		g->open_end = n->module == NO_ID && n->offset >= MT_FRAME_NO_UNWIND_INFO &&
 			      n->offset <= MT_FRAME_LOST;
+		/* The loop's own function called the first handler: the two are one loop. */
+		if (eval && handler && !is_handler(outer)) {
+			g->is_eval.items[g->is_eval.count - 1] = false;
+			g->evals--;
+		}
+		handler = eval && is_handler(outer);
 		*vec_push(&g->native) = f;
 		*vec_push(&g->is_eval) = eval;
 		g->evals += eval;

@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "core/clock.h"
+#include "core/tick.h"
 #include "out/stream.h"
 #include "stack/bounds.h"
 #include "stack/modules.h"
@@ -19,30 +20,18 @@
 #include "sys/fmt.h"
 #include "sys/sys.h"
 
-enum { ARENA_FUNCTION_BYTES = 256, VERSION_MAX = 32 };
+enum { ARENA_FUNCTION_BYTES = 256, VERSION_MAX = 32, WORDS_MAX = 128 };
 
 enum life { LIFE_NONE, LIFE_FOUND, LIFE_READY, LIFE_OFF };
-
-static const struct mt_python_layout layouts[] = {
-/* clang-format off */
-#define NONE (-1)
-#define MT_PYTHON(minor, top, cframe, thread, back, code, ip, ip_kind, entry, entry_kind,          \
-		  file, name, first_line, lines, lines_kind, start, ascii, compact)                \
-	{ minor, top, cframe, thread, back, code, ip, MT_PYTHON_##ip_kind, entry,                  \
-	  MT_PYTHON_##entry_kind, file, name, first_line, lines, MT_LINES_##lines_kind, start,     \
-	  ascii, compact },
-#include "stack/python_layout.def"
-#undef MT_PYTHON
-#undef NONE
-	/* clang-format on */
-};
 
 struct mt_python_layout mt_python_layout;
 
 static uint32_t life = LIFE_OFF; /* atomic; enum life; OFF until mt_python_init */
 static uint32_t modules_checked; /* atomic; mt_modules_running when last looked for Python */
 static uintptr_t (*thread_state)(void); /* PyGILState_GetThisThreadState */
-static uintptr_t (*attached_state)(void); /* the one that runs now; NULL before 3.12 */
+static uintptr_t (*attached_state)(void); /* the one that runs now; before 3.12 of any thread */
+static uintptr_t (*newest_interpreter)(void); /* these two only before 3.12 */
+static uintptr_t (*main_interpreter)(void);
 static int (*is_finalizing)(void);
 static uint32_t finalizing_pid; /* atomic; the process that was marked as shutting down */
 static uintptr_t arena_alloc;
@@ -58,19 +47,19 @@ static void note(struct mt_thread *t, const char *why, const char *version)
 	MT_EMIT(t, note, .time = mt_clock_now(), .text = { text, (uint32_t)n });
 }
 
-/* "3.11.7" in text and the minor version; 0: not Python 3. */
-static unsigned int version_read(const struct mt_module *m, char *text)
+/* "3.11.7" in text and the minor version; 0: not Python 3. *hex: PY_VERSION_HEX, from 3.11 on. */
+static unsigned int version_read(const struct mt_module *m, char *text, uint32_t *hex)
 {
 	uintptr_t data = mt_elf_symbol(&m->elf, "Py_Version"); /* since 3.11 */
 	uintptr_t call = mt_elf_symbol(&m->elf, "Py_GetVersion");
 	const char *p;
-	uint32_t hex;
 	size_t n = 0;
 
 	if (data) {
-		hex = (uint32_t)mt_python_int(data, 0);
-		mt_fmt(text, VERSION_MAX, "%u.%u.%u", hex >> 24, hex >> 16 & 255, hex >> 8 & 255);
-		return hex >> 24 == 3 ? hex >> 16 & 255 : 0;
+		*hex = (uint32_t)mt_python_int(data, 0);
+		mt_fmt(text, VERSION_MAX, "%u.%u.%u", *hex >> 24, *hex >> 16 & 255,
+		       *hex >> 8 & 255);
+		return *hex >> 24 == 3 ? *hex >> 16 & 255 : 0;
 	}
 	if (!call)
 		return 0;
@@ -84,21 +73,14 @@ static unsigned int version_read(const struct mt_module *m, char *text)
 	return (unsigned int)mt_parse_number(&p, 10);
 }
 
-static int layout_choose(const struct mt_module *m, unsigned int minor)
+/* NULL, or why this interpreter's frames can't be read. */
+static const char *layout_choose(const struct mt_module *m, unsigned int minor, uint32_t hex)
 {
 	uintptr_t runtime = mt_elf_symbol(&m->elf, "_PyRuntime");
+	size_t count = runtime && mt_bounds_readable(runtime, WORDS_MAX * 8) ? WORDS_MAX : 0;
 
-	/* 3.13 and later tell whether objects have the layout of a build without the GIL. */
-	if (minor >= 13 && runtime && !memcmp((const void *)runtime, "xdebugpy", 8) &&
-	    mt_python_word(runtime, 16))
-		return -1;
-	for (size_t i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++) {
-		if (layouts[i].minor == minor) {
-			mt_python_layout = layouts[i];
-			return 0;
-		}
-	}
-	return -1;
+	return mt_python_layout_find(&mt_python_layout, minor, hex, (const uint64_t *)runtime,
+				     count);
 }
 
 static void arena_read(const struct mt_module *m)
@@ -116,14 +98,36 @@ static void arena_read(const struct mt_module *m)
 	arena_alloc = (uintptr_t)allocator.alloc;
 }
 
+/* The functions that tell which frames are this thread's. 0, or -1: one is missing. */
+static int functions_find(const struct mt_module *m, unsigned int minor, uintptr_t state)
+{
+	const struct mt_elf *elf = &m->elf;
+
+	thread_state = (uintptr_t(*)(void))state;
+	attached_state = (uintptr_t(*)(void))mt_elf_symbol(
+		elf, minor >= 13 ? "PyThreadState_GetUnchecked" : "_PyThreadState_UncheckedGet");
+	is_finalizing = (int (*)(void))mt_elf_symbol(elf, minor >= 13 ? "Py_IsFinalizing"
+								      : "_Py_IsFinalizing");
+	if (minor < 12) {
+		newest_interpreter = (uintptr_t(*)(void))mt_elf_symbol(elf,
+								       "PyInterpreterState_Head");
+		main_interpreter = (uintptr_t(*)(void))mt_elf_symbol(elf,
+								     "PyInterpreterState_Main");
+	}
+	return is_finalizing && attached_state &&
+			       (minor >= 12 || (newest_interpreter && main_interpreter))
+		       ? 0
+		       : -1;
+}
+
 /* The module has the interpreter; its code may be called, for it is relocated. */
 static void interpreter_adopt(struct mt_thread *t, const struct mt_module *m, uintptr_t state)
 {
 	char version[VERSION_MAX] = "";
-	unsigned int minor = version_read(m, version);
+	uint32_t hex = 0;
+	unsigned int minor = version_read(m, version, &hex);
 	uint32_t expected = LIFE_NONE;
-	uintptr_t finalizing = mt_elf_symbol(&m->elf,
-					     minor >= 13 ? "Py_IsFinalizing" : "_Py_IsFinalizing");
+	const char *why;
 
 	/* LIFE_OFF while the pieces are put together, so that one thread does it. */
 	if (!__atomic_compare_exchange_n(&life, &expected, LIFE_OFF, 0, __ATOMIC_ACQ_REL,
@@ -131,17 +135,13 @@ static void interpreter_adopt(struct mt_thread *t, const struct mt_module *m, ui
 		return;
 	MT_EMIT(t, fact, .key = { "python", 6 }, .value = { version, (uint32_t)strlen(version) });
 	arena_read(m);
-	if (layout_choose(m, minor) < 0 || !finalizing) {
-		note(t, "no known layout for CPython", version);
+	why = layout_choose(m, minor, hex);
+	if (!why && functions_find(m, minor, state) < 0)
+		why = "no known functions in CPython";
+	if (why) {
+		note(t, why, version);
 		return;
 	}
-	/* Before 3.12 the attached state is a global variable that may be another thread's. */
-	if (minor >= 12)
-		attached_state = (uintptr_t(*)(void))mt_elf_symbol(
-			&m->elf,
-			minor >= 13 ? "PyThreadState_GetUnchecked" : "_PyThreadState_UncheckedGet");
-	thread_state = (uintptr_t(*)(void))state;
-	is_finalizing = (int (*)(void))finalizing;
 	__atomic_store_n(&life, LIFE_FOUND, __ATOMIC_RELEASE);
 }
 
@@ -179,22 +179,45 @@ static int safe_word(uintptr_t address, uintptr_t *word)
 /* Is the object behind the pointer at `at` of that type? Its type in *type. */
 static int is_object_of(uintptr_t at, const char *type_name, uintptr_t *type)
 {
+	const struct mt_python_layout *l = &mt_python_layout;
 	uintptr_t object, name;
 
-	if (safe_word(at, &object) < 0 || safe_word(object + MT_PYTHON_OBJECT_TYPE, type) < 0 ||
-	    safe_word(*type + MT_PYTHON_TYPE_NAME, &name) < 0 || !mt_bounds_readable(name, 8))
+	if (safe_word(at, &object) < 0 ||
+	    safe_word((object & MT_PYTHON_UNTAG) + l->object_type, type) < 0 ||
+	    safe_word(*type + l->type_name, &name) < 0 || !mt_bounds_readable(name, 8))
 		return 0;
 	return mt_same((const char *)name, type_name);
+}
+
+/* A code object, as far as can be told, and the str that names it tells how a str is laid out. */
+static int is_code(uintptr_t code)
+{
+	struct mt_python_layout *l = &mt_python_layout;
+	uintptr_t type, name;
+	int shift;
+
+	if (!is_object_of(code + l->file, "str", &type) ||
+	    !is_object_of(code + l->name, "str", &type) ||
+	    !is_object_of(code + l->lines, "bytes", &type) ||
+	    safe_word(code + l->name, &name) < 0 || !mt_bounds_readable(name, l->compact))
+		return 0;
+	shift = mt_python_str_shift((uint32_t)mt_python_int(name, l->str_state));
+	if (shift < 0)
+		return 0;
+	l->str_shift = (uint16_t)shift;
+	return 1;
 }
 
 /* 1: yes; 0: not to be told yet, there is no Python frame; -1: no. */
 static int layout_is_true(uintptr_t state)
 {
 	const struct mt_python_layout *l = &mt_python_layout;
-	uintptr_t thread, frame, code, type, other;
+	uintptr_t thread, frame, code, type;
 	int tries;
 
-	if (safe_word(state + l->thread, &thread) < 0 || thread != (uintptr_t)pthread_self() ||
+	/* A state that is attached here may have been made by another thread. */
+	if (safe_word(state + l->thread, &thread) < 0 ||
+	    (thread != (uintptr_t)pthread_self() && state == thread_state()) ||
 	    safe_word(state + l->top, &frame) < 0)
 		return -1;
 	if (l->cframe >= 0 && safe_word(frame + (uintptr_t)l->cframe, &frame) < 0)
@@ -203,13 +226,9 @@ static int layout_is_true(uintptr_t state)
 		if (is_object_of(frame + l->code, "code", &type) &&
 		    safe_word(frame + l->code, &code) == 0 &&
 		    (l->entry_kind != MT_PYTHON_OWNER ||
-		     mt_python_byte(frame, l->entry) != MT_PYTHON_OWNER_SHIM)) {
-			if (is_object_of(code + l->file, "str", &other) &&
-			    is_object_of(code + l->name, "str", &other) &&
-			    is_object_of(code + l->lines, "bytes", &other))
-				return mt_pycode_watch(type) == 0 ? 1 : -1;
-			return -1;
-		}
+		     mt_python_byte(frame, l->entry) < MT_PYTHON_OWNER_SHIM))
+			return is_code(code & MT_PYTHON_UNTAG) && mt_pycode_watch(type) == 0 ? 1
+											     : -1;
 		if (l->entry_kind != MT_PYTHON_OWNER || safe_word(frame + l->back, &frame) < 0)
 			return -1;
 	}
@@ -241,18 +260,49 @@ static __attribute__((cold, noinline)) void shutdown_mark(struct mt_thread *t)
 {
 	uint32_t pid = (uint32_t)mt_sys_getpid();
 
-	if (__atomic_exchange_n(&finalizing_pid, pid, __ATOMIC_RELAXED) != pid)
-		MT_EMIT(t, mark, .time = mt_clock_now(), .kind = MT_MARK_SHUTDOWN);
+	if (__atomic_exchange_n(&finalizing_pid, pid, __ATOMIC_RELAXED) == pid)
+		return;
+	MT_EMIT(t, mark, .time = mt_clock_now(), .kind = MT_MARK_SHUTDOWN);
+	mt_tick_hurry(); /* a sample of what was kept */
+}
+
+/*
+ * Before 3.12 the attached state is a global variable: another thread's, as a rule, when this one has
+ * given the GIL up, and it is ours if this thread runs a sub-interpreter. The two can't be told apart
+ * where there are threads, because a sub-interpreter's state keeps the identity of the thread that
+ * made it. Then the stack is that of the main interpreter, around the sub-interpreter's, and the
+ * analyzer sees that it has too few frames for the native one.
+ */
+static __attribute__((cold, noinline)) uintptr_t state_before_312(uintptr_t attached,
+								  uintptr_t state)
+{
+	if (__atomic_load_n(&mt_thread_shared, __ATOMIC_RELAXED) ||
+	    newest_interpreter() == main_interpreter())
+		return state;
+	return attached;
+}
+
+/* The thread state whose frames are this thread's; 0: none. */
+static inline uintptr_t state_find(void)
+{
+	uintptr_t attached = attached_state(), state;
+
+	if (!newest_interpreter && attached)
+		return attached;
+	state = thread_state(); /* has it also when the thread is detached: without the GIL */
+	/* One that was left behind by a thread whose identity this one has got. */
+	if (state && mt_python_word(state, mt_python_layout.thread) != (uintptr_t)pthread_self())
+		state = 0;
+	if (__builtin_expect(attached && attached != state, 0))
+		return state_before_312(attached, state);
+	return state;
 }
 
 static uintptr_t frame_innermost(struct mt_thread *t)
 {
 	const struct mt_python_layout *l = &mt_python_layout;
-	uintptr_t state = attached_state ? attached_state() : 0, top;
+	uintptr_t state = state_find(), top;
 
-	/* Detached (the GIL is given up), or no sub-interpreters to be told apart. */
-	if (!state)
-		state = thread_state();
 	if (!state)
 		return 0;
 	/* At the end the main thread frees the states of all others while these still run. */
@@ -263,8 +313,6 @@ static uintptr_t frame_innermost(struct mt_thread *t)
 	}
 	if (__builtin_expect(__atomic_load_n(&life, __ATOMIC_ACQUIRE) != LIFE_READY, 0) &&
 	    interpreter_check(t, state) < 0)
-		return 0;
-	if (mt_python_word(state, l->thread) != (uintptr_t)pthread_self())
 		return 0;
 	top = mt_python_word(state, l->top);
 	return top && l->cframe >= 0 ? mt_python_word(top, (size_t)l->cframe) : top;

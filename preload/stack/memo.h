@@ -8,7 +8,8 @@
  *
  * A path is looked for by the place and value of the innermost return address. Where several paths
  * share these (one call site, different callers), the innermost word in which they differ becomes
- * part of the key.
+ * part of the key. Tables have two places for each key: with one, of 700 paths in 4,096 places one
+ * in six shares its place with another, and then both are walked every time.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -19,7 +20,7 @@
 
 enum {
 	MT_MEMO_KEYS = 4, /* words besides the return address */
-	MT_MEMO_SITES_BITS = 11,
+	MT_MEMO_SITES_BITS = 12,
 	MT_MEMO_PATHS_BITS = 12,
 	MT_MEMO_BYTES = 1024 << 10, /* of words and offsets; touched as it fills */
 	MT_MEMO_WORDS_MAX = 400, /* longer paths are not worth the room */
@@ -33,6 +34,7 @@ struct mt_memo_site {
 };
 
 struct mt_memo_path {
+	uint64_t key; /* of the site and the words that tell paths apart */
 	uintptr_t slot; /* of the innermost return address */
 	uintptr_t rbp; /* compared if need */
 	uint32_t words; /* where its values stand in the arena, in units of 8 bytes */
@@ -43,6 +45,7 @@ struct mt_memo_path {
 
 struct mt_memo {
 	uint32_t used; /* of the arena, units of 8 bytes */
+	uint32_t turn; /* which of two places is given up next */
 	struct mt_memo_site sites[1 << MT_MEMO_SITES_BITS];
 	struct mt_memo_path paths[1 << MT_MEMO_PATHS_BITS];
 	uint64_t arena[MT_MEMO_BYTES / 8];

@@ -16,6 +16,7 @@
 enum {
 	TEXT_MAX = 16 << 10, /* longer names are cut */
 	LINES_MAX = 512 << 10, /* a longer table is left out: it would not fit a record */
+	COPIES_MAX = 1 << 16, /* of a code object's byte code, one per thread */
 };
 
 #define LEFT_OUT 0xffffffffu /* the frame that stands for those cut out */
@@ -45,7 +46,7 @@ static void code_dealloc(void *code)
 
 int mt_pycode_watch(uintptr_t code_type)
 {
-	uintptr_t *slot = (uintptr_t *)(code_type + MT_PYTHON_TYPE_DEALLOC);
+	uintptr_t *slot = (uintptr_t *)(code_type + mt_python_layout.type_dealloc);
 	uintptr_t old = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
 
 	if (old == (uintptr_t)code_dealloc)
@@ -86,15 +87,17 @@ static size_t utf8_put(char *p, uint32_t c)
 /* The text of a str in its compact forms, at most TEXT_MAX bytes in buf; the length. */
 static uint32_t text_read(uintptr_t str, char *buf)
 {
-	uint32_t state = (uint32_t)mt_python_int(str, MT_PYTHON_STR_STATE);
-	uint32_t width = state >> 2 & 7; /* bytes per character: 1, 2, 4 */
-	size_t length = mt_python_word(str, MT_PYTHON_OBJECT_SIZE), n = 0;
-	uintptr_t p = str + (state & 1u << 6 ? mt_python_layout.ascii : mt_python_layout.compact);
+	const struct mt_python_layout *l = &mt_python_layout;
+	uint32_t state = (uint32_t)mt_python_int(str, l->str_state) >> l->str_shift;
+	uint32_t width = state & 7; /* bytes per character: 1, 2, 4 */
+	uint32_t compact = state & 1u << 3, ascii = state & 1u << 4;
+	size_t length = mt_python_word(str, l->str_length), n = 0;
+	uintptr_t p = str + (ascii ? l->ascii : l->compact);
 	uint32_t c = 0;
 
-	if (!(state & 1u << 5) || (width != 1 && width != 2 && width != 4))
+	if (!compact || (width != 1 && width != 2 && width != 4))
 		return 0;
-	if (state & 1u << 6) {
+	if (ascii) {
 		n = length < TEXT_MAX ? length : TEXT_MAX;
 		memcpy(buf, (const void *)p, n);
 		return (uint32_t)n;
@@ -138,7 +141,7 @@ static uint32_t code_emit(struct mt_thread *t, uintptr_t code, char *buf)
 	uint32_t file = string_intern(t, mt_python_word(code, l->file), buf);
 	uint32_t name = string_intern(t, mt_python_word(code, l->name), buf);
 	uintptr_t lines = mt_python_word(code, l->lines);
-	size_t size = mt_python_word(lines, MT_PYTHON_OBJECT_SIZE);
+	size_t size = mt_python_word(lines, l->object_size);
 	uint32_t id = mt_id_new(t, MT_ID_CODE);
 	int whole = size <=
 		    LINES_MAX; /* an empty one is whole too: all code is on the first line */
@@ -150,7 +153,7 @@ static uint32_t code_emit(struct mt_thread *t, uintptr_t code, char *buf)
 	if (!MT_EMIT(t, code, .id = id, .filename = file, .name = name,
 		     .first_line = (uint64_t)mt_python_int(code, l->first_line),
 		     .kind = whole ? l->lines_kind : MT_LINES_NONE,
-		     .lines = { (const char *)lines + MT_PYTHON_BYTES_DATA, (uint32_t)size }))
+		     .lines = { (const char *)lines + l->bytes_data, (uint32_t)size }))
 		return 0;
 	return id;
 }
@@ -172,6 +175,29 @@ static uint32_t code_intern(struct mt_thread *t, uintptr_t code)
 
 /* ---- stacks ---------------------------------------------------------------------------------- */
 
+/*
+ * Where the byte code begins that an instruction pointer points into. Without the GIL (3.14) each
+ * thread may run a copy of its own, because instructions specialise themselves. The array of copies
+ * may be replaced by another thread; what it held stays readable until this thread passes a point
+ * of rest of the interpreter, or has given up its claim to run: then a read is worth a check.
+ */
+static uintptr_t code_start(uintptr_t code, uintptr_t ip)
+{
+	const struct mt_python_layout *l = &mt_python_layout;
+	uintptr_t start = code + l->start, copies = l->copies ? mt_python_word(code, l->copies) : 0;
+	size_t bytes = mt_python_word(code, l->object_size) * 2, count;
+
+	if (!copies || ip - start < bytes || !mt_bounds_readable(copies, 8))
+		return start;
+	count = mt_python_word(copies, 0);
+	if (count > COPIES_MAX || !mt_bounds_readable(copies, (count + 1) * 8))
+		return start;
+	for (size_t i = 1; i <= count; i++)
+		if (ip - mt_python_word(copies, i * 8) < bytes)
+			return mt_python_word(copies, i * 8);
+	return start;
+}
+
 /* Byte offset of the instruction; a frame that has not begun stands at the first one. */
 static uint32_t frame_offset(const struct mt_pyframe *frame)
 {
@@ -181,7 +207,7 @@ static uint32_t frame_offset(const struct mt_pyframe *frame)
 	if (l->ip_kind == MT_PYTHON_UNITS)
 		offset *= 2;
 	else if (l->ip_kind == MT_PYTHON_ADDRESS)
-		offset = (int64_t)(frame->ip - frame->code - l->start);
+		offset = (int64_t)(frame->ip - code_start(frame->code, frame->ip));
 	return offset > 0 && offset < INT32_MAX ? (uint32_t)offset & ~1u : 0;
 }
 

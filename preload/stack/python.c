@@ -35,6 +35,7 @@ struct front {
 
 struct python_cache {
 	uint32_t epoch; /* mt_pycode_epoch */
+	uint32_t tid; /* the thread that filled it */
 	uint32_t busy;
 	uint32_t count; /* of kept[] */
 	uint32_t cut; /* the kept frames are not all: the chain went on */
@@ -51,7 +52,7 @@ static void frame_read(uintptr_t frame, struct kept *k)
 	const struct mt_python_layout *l = &mt_python_layout;
 
 	k->frame = frame;
-	k->f.code = mt_python_word(frame, l->code);
+	k->f.code = mt_python_word(frame, l->code) & MT_PYTHON_UNTAG;
 	k->f.ip = l->ip_kind == MT_PYTHON_ADDRESS
 			  ? mt_python_word(frame, l->ip)
 			  : (uintptr_t)(uint32_t)mt_python_int(frame, l->ip);
@@ -122,7 +123,9 @@ static inline __attribute__((always_inline)) int64_t verify_as(struct python_cac
 				       ? mt_python_word(r->frame, at)
 				       : (uintptr_t)(uint32_t)mt_python_int(r->frame, at);
 
-		if (__builtin_expect(r->f.ip != ip || r->f.code != mt_python_word(r->frame, code) ||
+		if (__builtin_expect(r->f.ip != ip ||
+					     r->f.code != (mt_python_word(r->frame, code) &
+							   MT_PYTHON_UNTAG) ||
 					     (kind == MT_PYTHON_FLAG &&
 					      r->f.entry != mt_python_byte(r->frame, entry)),
 				     0)) {
@@ -223,11 +226,13 @@ uint32_t mt_stack_python(struct mt_thread *t)
 		return 0;
 	c->busy = 1;
 	epoch = __atomic_load_n(&mt_pycode_epoch, __ATOMIC_ACQUIRE);
-	if (__builtin_expect(c->epoch != epoch, 0)) {
+	/* Without the GIL the byte code's address is one of the thread's own. */
+	if (__builtin_expect(c->epoch != epoch || c->tid != t->tid, 0)) {
 		if (c->epoch) /* a new cache is empty: do not touch its pages */
 			memset(c->front, 0, sizeof(c->front));
 		c->count = 0;
 		c->epoch = epoch;
+		c->tid = t->tid;
 	}
 	node = stack_number(c, t, top);
 	c->busy = 0;

@@ -1,6 +1,6 @@
 /*
- * What interpreter.c (where the frames are), python.c (the walk) and pycode.c (code objects and the
- * numbers of Python stacks) share; used by these three only.
+ * What interpreter.c (where the frames are), pylayout.c (how they are laid out), python.c (the walk)
+ * and pycode.c (code objects and the numbers of Python stacks) share; used by these four only.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -12,11 +12,12 @@
 #include <string.h>
 
 #include "core/thread.h"
+#include "memtrace/format.h"
 
 enum mt_python_ip { MT_PYTHON_BYTES, MT_PYTHON_UNITS, MT_PYTHON_ADDRESS };
 enum mt_python_entry { MT_PYTHON_ALWAYS, MT_PYTHON_FLAG, MT_PYTHON_OWNER };
 
-/* A row of python_layout.def. */
+/* Where things lie in the running interpreter, in bytes: from python_layout.def. */
 struct mt_python_layout {
 	uint16_t minor;
 	uint16_t top;
@@ -28,19 +29,37 @@ struct mt_python_layout {
 	enum mt_python_entry entry_kind;
 	uint16_t file, name, first_line, lines;
 	enum mt_line_kind lines_kind;
-	uint16_t start, ascii, compact;
+	uint16_t start;
+	uint16_t
+		copies; /* in a code object: its threads' own copies of the byte code; 0: has none */
+	uint16_t ascii, compact; /* characters of a str, by kind */
+	uint16_t str_state, str_length;
+	uint16_t str_shift; /* in the state: first bit of the width; found at the first frame */
+	uint16_t object_type, object_size; /* size: of variable-sized objects */
+	uint16_t bytes_data;
+	uint16_t type_name, type_dealloc;
+	uint16_t free_threaded; /* a build without the GIL */
 };
 
-/* The same in all versions of the table, builds with the GIL. */
-enum {
-	MT_PYTHON_OBJECT_TYPE = 8,
-	MT_PYTHON_OBJECT_SIZE = 16, /* of variable-sized objects; of a str: its length */
-	MT_PYTHON_TYPE_NAME = 24,
-	MT_PYTHON_TYPE_DEALLOC = 48,
-	MT_PYTHON_STR_STATE = 32,
-	MT_PYTHON_BYTES_DATA = 32,
-	MT_PYTHON_OWNER_SHIM = 3,
-};
+enum { MT_PYTHON_OWNER_SHIM = 3 }; /* and above: the frame is no Python function's */
+
+/* A pointer to a code object may be tagged in its lowest bits (3.14 and later). */
+#define MT_PYTHON_UNTAG (~(uintptr_t)3)
+
+/*
+ * The layout of CPython 3.`minor`, from the table or, from 3.13 on, from what the interpreter says of
+ * itself in `words` (_PyRuntime: `count` words can be read; PY_VERSION_HEX is `version`). NULL, or
+ * why there is none.
+ */
+const char *mt_python_layout_find(struct mt_python_layout *l, unsigned int minor, uint32_t version,
+				  const uint64_t *words, size_t count);
+
+/* The row of the table alone. 0 or -1. */
+int mt_python_layout_row(struct mt_python_layout *l, unsigned int minor);
+
+/* The bit of a str's state where the width of its characters begins, from the state of any compact
+ * str; -1: this is none. */
+int mt_python_str_shift(uint32_t state);
 
 extern struct mt_python_layout mt_python_layout; /* constant once a stack has been asked for */
 

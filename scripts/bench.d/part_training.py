@@ -224,8 +224,9 @@ def measure_kind(kind, seconds):
     rows = speed_rows(series, kind, facts)
     if not facts:
         return rows + [Row("training", f"{kind}: figures per event", "", "", None, note=why)]
+    rows += size_rows(series, kind, facts)
     if kind == "pinned":
-        rows += pair_rows(series, kind, facts) + size_rows(series, kind, facts)
+        rows += pair_rows(series, kind, facts)
         rows += memory_rows(series, kind, facts.stacks) + report_rows(kind, facts.reports)
     return rows
 

@@ -27,10 +27,10 @@ def number(name, default):
 FULL = os.environ.get("FULL", "") not in ("", "0")
 ROUNDS = int(number("ROUNDS", 20))  # of each series, while its time lasts
 PEER_ROUNDS = int(number("PEER_ROUNDS", 3))  # slower tools join the first rounds only
-MINUTES = number("MINUTES", 60 if FULL else 9)  # for all parts chosen
+MINUTES = number("MINUTES", 60 if FULL else 12)  # for all parts chosen
 PAIRS = int(number("PAIRS", 1_000_000))  # malloc/free pairs of a thread and run
 OBJECTS = int(number("OBJECTS", 1_000_000))  # Python objects of a run
-EPOCHS = int(number("EPOCHS", 5 if FULL else 3))  # of the pinned training run
+EPOCHS = int(number("EPOCHS", 11 if FULL else 7))  # of the pinned training run
 STEPS = int(number("STEPS", 500 if FULL else 200))  # of an epoch of it
 EVENTS = int(number("EVENTS", 100_000_000))  # in the trace that the analyzer is timed on
 WRITE_GB = number("WRITE_GB", 5 if FULL else 1)  # written and fsynced beside the stall test

@@ -9,29 +9,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
 
 #include "support/harness.h"
+#include "support/interpreters.h"
 
 namespace memtrace_test {
 namespace {
-
-/* "3.12" -> an interpreter of that version, or ""; "system" -> /usr/bin/python3. */
-std::string Interpreter(const std::string &version)
-{
-	const char *home = getenv("HOME");
-	std::filesystem::path folder = std::string(home ? home : "") + "/.pyenv/versions";
-	std::error_code ignored;
-	std::string found;
-
-	if (version == "system")
-		return Exists("/usr/bin/python3") ? "/usr/bin/python3" : "";
-	for (const auto &entry : std::filesystem::directory_iterator(folder, ignored))
-		if (entry.path().filename().string().rfind(version + ".", 0) == 0 &&
-		    Exists(entry.path() / "bin/python3"))
-			found = std::max(found, (entry.path() / "bin/python3").string());
-	return found;
-}
 
 std::string ToText(const Json &stack, bool of_report)
 {
@@ -62,7 +45,7 @@ class PythonPlaces : public testing::TestWithParam<const char *> {
     protected:
 	void SetUp() override
 	{
-		python = Interpreter(GetParam());
+		python = InterpreterOf(GetParam());
 		if (python.empty())
 			GTEST_SKIP() << "no CPython " << GetParam() << " here";
 	}
@@ -139,7 +122,8 @@ TEST_P(PythonPlaces, CanBeSwitchedOff)
 }
 
 INSTANTIATE_TEST_SUITE_P(Of, PythonPlaces,
-			 testing::Values("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "system"),
+			 testing::Values("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14",
+					 "3.15", "system", "standalone"),
 			 [](const auto &row) {
 				 std::string name = row.param;
 

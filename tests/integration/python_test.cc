@@ -7,15 +7,13 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
-#include <filesystem>
 #include <sstream>
 
 #include "support/harness.h"
+#include "support/interpreters.h"
 
 namespace memtrace_test {
 namespace {
-
-namespace fs = std::filesystem;
 
 struct Interpreter {
 	std::string minor, path; /* "3.8"; "": not installed */
@@ -23,26 +21,13 @@ struct Interpreter {
 
 void PrintTo(const Interpreter &i, std::ostream *out) { *out << i.minor; }
 
-/* Of each minor version one: pyenv's if there, else the system's. */
 std::vector<Interpreter> Interpreters()
 {
-	std::string home = getenv("HOME") ? getenv("HOME") : "/root";
-	std::error_code none;
 	std::vector<Interpreter> list;
 
-	for (const char *minor : { "3.8", "3.9", "3.10", "3.11", "3.12", "3.13" }) {
-		Interpreter found = { minor, "" };
-		std::string prefix = std::string(minor) + ".";
-
-		for (const char *folder : { "/usr/bin/", "/usr/local/bin/" })
-			if (Exists(folder + ("python" + found.minor)))
-				found.path = folder + ("python" + found.minor);
-		for (const auto &entry : fs::directory_iterator(home + "/.pyenv/versions", none))
-			if (entry.path().filename().string().rfind(prefix, 0) == 0)
-				found.path = entry.path().string() + "/bin/python3";
-		list.push_back(found);
-	}
-	list.push_back({ "System", Exists("/usr/bin/python3") ? "/usr/bin/python3" : "" });
+	for (const char *minor : { "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15" })
+		list.push_back({ minor, InterpreterOf(minor) });
+	list.push_back({ "System", InterpreterOf("system") });
 	return list;
 }
 

@@ -13,6 +13,7 @@ extern "C" {
 
 // Their addresses stand for native frames.
 void *_PyEval_EvalFrameDefault(void *p);
+void *_TAIL_CALL_CALL(void *p);
 void *merge_native_leaf(void *p);
 void *merge_native_call(void *p);
 void *merge_native_main(void *p);
@@ -20,6 +21,12 @@ void *merge_native_main(void *p);
 __attribute__((noinline)) void *_PyEval_EvalFrameDefault(void *p)
 {
 	asm volatile("" : "+r"(p));
+	return p;
+}
+
+__attribute__((noinline)) void *_TAIL_CALL_CALL(void *p)
+{
+	asm volatile("nop\n\tnop\n\tnop\n\tnop" : "+r"(p));
 	return p;
 }
 
@@ -53,8 +60,8 @@ class StackMerge : public testing::Test
 		lib = m.module(own.path, own.build_id);
 	}
 
-	// Native frames by letter, outermost first: M main, C call, L leaf, E evaluation loop;
-	// T frames left out, X the walk ended.
+	// Native frames by letter, outermost first: M main, C call, L leaf, E evaluation loop,
+	// H its instruction's handler; T frames left out, X the walk ended.
 	uint32_t native(const std::string &frames)
 	{
 		uint32_t node = 0;
@@ -68,6 +75,7 @@ class StackMerge : public testing::Test
 			auto *f = c == 'M'   ? merge_native_main
 				  : c == 'C' ? merge_native_call
 				  : c == 'L' ? merge_native_leaf
+				  : c == 'H' ? _TAIL_CALL_CALL
 					     : _PyEval_EvalFrameDefault;
 
 			node = m.native(node, lib, own.address(f) + 1);
@@ -104,6 +112,7 @@ class StackMerge : public testing::Test
 				       : f == "merge_native_call"	 ? "C"
 				       : f == "merge_native_leaf"	 ? "L"
 				       : f == "_PyEval_EvalFrameDefault" ? "E"
+				       : f == "_TAIL_CALL_CALL"		 ? "H"
 				       : f == "[frames left out]"	 ? "T"
 									 : "X";
 		}
@@ -138,6 +147,23 @@ TEST_F(StackMerge, WhereCountsDifferBothPartsAreShownAndMarked)
 	EXPECT_EQ(merged("MEL", "AB"), "L(B)(A)EM!");
 	EXPECT_EQ(merged("ML", "A"), "(A)LM!");
 	EXPECT_EQ(merged("MEL", ""), "LEM!");
+}
+
+// A build whose loop is a chain of functions: the last one stands beside the function that began it,
+// or alone where the compiler let that one go too.
+TEST_F(StackMerge, AHandlerAndItsLoopAreOne)
+{
+	EXPECT_EQ(merged("MEHL", "A"), "LH(A)M");
+	EXPECT_EQ(merged("MEHCEHL", "AbC"), "LH(C)CH(b)(A)M");
+	EXPECT_EQ(merged("MHCHL", "AB"), "L(B)C(A)M");
+	EXPECT_EQ(merged("MEHEL", "AB"), "L(B)H(A)M");
+	EXPECT_EQ(merged("MEHL", "AB"), "LH(B)(A)EM!");
+}
+
+// A compiled instruction's memory has no unwind tables: what lies inside it, then Python's frames.
+TEST_F(StackMerge, OfCompiledCodePythonsFramesFollow)
+{
+	EXPECT_EQ(merged("XL", "Ab"), "LX(b)(A)");
 }
 
 TEST_F(StackMerge, OfACutStackTheTwoEndsMatch)
