@@ -53,6 +53,8 @@ DRIVER_LIBS := -lcjson -lncurses
 .PHONY: all
 all: $(B)/libmemtrace.so $(B)/memtrace $(B)/memtrace-report ## build the three programs
 
+include tests/support/cuda/cuda.mk
+
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' Makefile
@@ -79,7 +81,7 @@ $(B)/obj/tests/%.cc.o: tests/%.cc
 		-DMT_SOURCE_DIR='"$(CURDIR)"' $(CXXFLAGS_ALL) -c $< -o $@
 
 # Anonymous version node: a named one would not match the callers' malloc@GLIBC and catch nothing.
-$(B)/export.map: preload/export.map.in include/memtrace/hooks.def
+$(B)/export.map: preload/export.map.in include/memtrace/hooks.def include/memtrace/cuda.def
 	@mkdir -p $(@D)
 	$(Q)$(CC) -E -P -x c -Iinclude $< -o $@
 

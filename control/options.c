@@ -31,7 +31,6 @@ static const struct option {
 static const struct {
 	const char *option, *value;
 } unbuilt[] = {
-	{ "gpu", "on" },
 	{ "cow-interval", NULL },
 };
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/config.h"
 #include "core/mem.h"
 #include "init.h"
 #include "out/file.h"
@@ -120,25 +121,59 @@ void mt_environ_number(uint32_t number)
 		token_number[i] = "0123456789abcdef"[number >> (28 - 4 * i) & 15];
 }
 
+/* NVTX loads the library that this names; a tool that was there before us is called by us. */
+static size_t nvtx_entries(char **out, const char *theirs, const char *chained)
+{
+	char own[MT_PATH_MAX];
+	size_t n = 0;
+
+	own_path(own, sizeof(own));
+	if (!*own || !mt_config.gpu || !mt_file.header)
+		return 0;
+	if (theirs && strcmp(theirs, own) != 0) {
+		out[n] = mt_mem_keep(strlen(theirs) + 16);
+		if (!out[n])
+			return 0;
+		mt_fmt(out[n++], strlen(theirs) + 16, "MEMTRACE_NVTX=%s", theirs);
+		mt_config.nvtx = out[0] + 14;
+	} else if (chained) {
+		out[n++] = (char *)(uintptr_t)chained;
+	}
+	out[n] = mt_mem_keep(strlen(own) + 32);
+	if (out[n])
+		mt_fmt(out[n++], strlen(own) + 32, "NVTX_INJECTION64_PATH=%s", own);
+	return n;
+}
+
 void mt_environ_install(void)
 {
 	size_t count = 0, n = 0;
-	char **fresh, *entry;
+	char **fresh, *entry, *injected = NULL, *chained = NULL;
 
 	while (environ && environ[count])
 		count++;
-	fresh = mt_mem_keep((count + 2) * sizeof(*fresh));
+	fresh = mt_mem_keep((count + 4) * sizeof(*fresh));
 	entry = token_entry();
 	if (!fresh || !entry)
 		return;
 	for (size_t i = 0; i < count; i++) {
 		if (!strncmp(environ[i], "MEMTRACE_TRACE=", 15))
 			continue;
+		if (!strncmp(environ[i], "NVTX_INJECTION64_PATH=", 22) && mt_config.gpu &&
+		    mt_file.header) {
+			injected = environ[i] + 22;
+			continue;
+		}
+		if (!strncmp(environ[i], "MEMTRACE_NVTX=", 14)) {
+			chained = environ[i];
+			continue;
+		}
 		fresh[n++] = strncmp(environ[i], "LD_PRELOAD=", 11) != 0
 				     ? environ[i]
 				     : absolute_preload(environ[i]);
 	}
 	fresh[n++] = entry;
+	n += nvtx_entries(fresh + n, injected, chained);
 	fresh[n] = NULL;
 	environ = fresh;
 	mt_process_on_number = mt_environ_number;

@@ -14,6 +14,7 @@
 
 #include "core/clock.h"
 #include "core/forked.h"
+#include "core/gpu.h"
 #include "core/guard.h"
 #include "core/tick.h"
 #include "init.h"
@@ -86,6 +87,7 @@ static void child_reset(uint64_t time, uint32_t inexact)
 		t->codec.time = mt_process.fork_time;
 	mt_stack_child(t);
 	mt_sampler_child();
+	mt_gpu_child();
 	mt_gate_reset();
 	if (t)
 		t->busy = 0;

@@ -12,8 +12,19 @@
 #include "analysis/suppress.h"
 
 static void (*const rules[])(struct findings *all) = {
-	find_leaks,	find_not_released, find_python_growth, find_churn,	   find_killed,
-	find_uncovered, find_older,	   find_oom_risk,      find_fragmentation, find_shm,
+	find_leaks,
+	find_not_released,
+	find_python_growth,
+	find_churn,
+	find_killed,
+	find_uncovered,
+	find_older,
+	find_oom_risk,
+	find_fragmentation,
+	find_shm,
+	find_gpu_fragmentation,
+	find_gpu_leak,
+	find_pinned_growth,
 };
 
 /* ---- making one

@@ -61,6 +61,9 @@ void find_leaks(struct findings *all); /* findings_leak.c */
 void find_python_growth(struct findings *all); /* findings_python.c */
 void find_not_released(struct findings *all); /* phases.c */
 void find_churn(struct findings *all); /* findings_churn.c */
+void find_gpu_fragmentation(struct findings *all); /* findings_gpu.c */
+void find_gpu_leak(struct findings *all); /* findings_gpu.c */
+void find_pinned_growth(struct findings *all); /* findings_gpu.c */
 void find_killed(struct findings *all); /* findings_process.c */
 void find_uncovered(struct findings *all); /* findings_process.c */
 void find_fragmentation(struct findings *all); /* findings_fragmentation.c */

@@ -18,6 +18,7 @@ const struct analysis analyses[] = {
 	{ "tree", "the process tree as a whole", analyse_tree },
 	{ "capacity", "the limit on memory and how near it came", analyse_capacity },
 	{ "processes", "each process", analyse_processes },
+	{ "gpu", "GPU and pinned memory, by device", analyse_gpu },
 	{ "shm", "shared memory, each object once", analyse_shm },
 	{ "growth", "what is lost, grows, or is bounded: a verdict per site", analyse_growth },
 	{ "phases", "what each phase took and kept", analyse_phases },

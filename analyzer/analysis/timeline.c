@@ -5,6 +5,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -218,6 +219,34 @@ static void put_tree(const struct model *m, const struct grid *g, metric_fn *get
 	free(held);
 }
 
+/* "device:0": what a process had reserved of it; between two points it is the earlier one's. */
+static void put_devices(const struct model *m, const struct process *p, const struct grid *g,
+			struct result *doc, struct rvalue *list)
+{
+	for (size_t i = 0; p->gpu && i < p->gpu->device_count; i++) {
+		const struct gpu_device *d = &p->gpu->devices[i];
+		struct series s = series_new(g);
+		size_t at = 0, end = grid_at(g, process_time(m, p, p->end));
+		char name[32];
+
+		if (d->device == UINT32_MAX)
+			snprintf(name, sizeof(name), "device:unknown");
+		else
+			snprintf(name, sizeof(name), "device:%u", d->device);
+		for (size_t k = 0; k < d->point_count; k++) {
+			size_t to = grid_at(g, process_time(m, p, d->points[k].time));
+
+			for (; s.any && at < to; at++)
+				series_raise(&s, at + 1, d->points[k - 1].reserved);
+			at = to;
+			series_raise(&s, at, d->points[k].reserved);
+		}
+		for (; s.any && at < end; at++)
+			series_raise(&s, at + 1, d->points[d->point_count - 1].reserved);
+		series_put(&s, g, doc, list, p, name);
+	}
+}
+
 void analyse_timeline(struct analysis_input *in, struct result *doc)
 {
 	const struct model *m = in->m;
@@ -233,5 +262,7 @@ void analyse_timeline(struct analysis_input *in, struct result *doc)
 		for (size_t k = 0; k < METRICS; k++)
 			put_process(m, &m->processes[i], &g, metrics[k].get, doc, list,
 				    metrics[k].name);
+	for (size_t i = 0; g.count && i < m->process_count; i++)
+		put_devices(m, &m->processes[i], &g, doc, list);
 	free(g.times);
 }

@@ -99,6 +99,7 @@ static void release_lists(struct process *p)
 	free(p->phase_sites);
 	free(p->command);
 	free(p->samples);
+	gpu_process_free(p->gpu);
 	if (p->resident_last != p->resident_most)
 		resident_free(p->resident_last);
 	resident_free(p->resident_most);
@@ -294,6 +295,7 @@ static uint32_t *add_process(struct sites *all, struct builder *b, struct proc *
 			out->backing[kept++] = e;
 	}
 	out->backing_count = kept;
+	gpu_renumber(out, site);
 	shm_sites(b, p, site);
 	for (size_t k = 0; k < out->phase_site_count; k++)
 		out->phase_sites[k].site = site[out->phase_sites[k].site];
@@ -316,6 +318,8 @@ static void number_sites(struct sites *all, struct builder *b, struct model *m)
 	for (size_t i = 0; i < m->process_count; i++)
 		for (size_t k = 0; k < m->processes[i].backing_count; k++)
 			m->processes[i].backing[k].site = place[m->processes[i].backing[k].site];
+	for (size_t i = 0; i < m->process_count; i++)
+		gpu_renumber(&m->processes[i], place);
 	walk_sites_sorted(m, place);
 	phases_sites_sorted(m, place);
 	shm_renumber_sites(b, place);

@@ -25,6 +25,7 @@ static void process_release(struct process *p)
 	free(p->command);
 	free(p->worker.loader);
 	free(p->samples);
+	gpu_process_free(p->gpu);
 	free(p->backing);
 	for (size_t i = 0; i < p->phase_count; i++)
 		free(p->phases[i].name);

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "memtrace/events.h"
+#include "model/gpu.h"
 #include "model/resident.h"
 #include "model/sampled.h"
 #include "model/shm.h"
@@ -206,6 +207,7 @@ struct process {
 	size_t child_count;
 	struct backing_event *backing; /* in order of time; its own, not inherited ones */
 	size_t backing_count;
+	struct gpu_process *gpu; /* NULL: it used none; see gpu.h */
 	/* What its resident pages held: at the walk that found most, and at the last one. May be one
 	 * and the same; NULL: no walk. */
 	struct resident *resident_most, *resident_last;

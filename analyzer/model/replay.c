@@ -188,7 +188,7 @@ static void close_missed(struct replay *r, const struct live_block *old)
 		drop_inherited(r, old, false);
 }
 
-static void block_take(struct replay *r, uint64_t time, uint64_t addr, uint64_t size, uint32_t site)
+void replay_block_take(struct replay *r, uint64_t time, uint64_t addr, uint64_t size, uint32_t site)
 {
 	struct local_site *s = &r->p->sites.items[site];
 	struct live_block block = { .key = live_key(addr, s->kind & MT_KIND_MASK),
@@ -212,7 +212,7 @@ static void block_take(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 		phases_taken(r, s->kind, time, size);
 }
 
-static void block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t kind_flags)
+void replay_block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t kind_flags)
 {
 	unsigned int kind = (unsigned int)kind_flags & MT_KIND_MASK;
 	struct live_block block;
@@ -262,7 +262,7 @@ static void take(struct replay *r, uint64_t time, uint64_t addr, uint64_t size, 
 		 uint64_t python, uint64_t kind)
 {
 	if (replay_plausible(r, addr, size, kind))
-		block_take(r, time, addr, size, replay_site(r, native, python, (uint32_t)kind));
+		replay_block_take(r, time, addr, size, replay_site(r, native, python, (uint32_t)kind));
 }
 
 /* ---- records --------------------------------------------------------------------------------- */
@@ -313,12 +313,12 @@ static void replay_memory(struct replay *r, const struct mt_record *rec, enum re
 		     rec->u.alloc.python, rec->u.alloc.kind);
 		break;
 	case MT_EV_FREE:
-		block_give(r, time, rec->u.free.addr, rec->u.free.kind);
+		replay_block_give(r, time, rec->u.free.addr, rec->u.free.kind);
 		break;
 	case MT_EV_REALLOC:
 		r->resizing = true;
 		if (part == REPLAY_FREE)
-			block_give(r, time, rec->u.realloc.old_addr, rec->u.realloc.kind);
+			replay_block_give(r, time, rec->u.realloc.old_addr, rec->u.realloc.kind);
 		else
 			take(r, time, rec->u.realloc.addr, rec->u.realloc.size,
 			     rec->u.realloc.native, rec->u.realloc.python, rec->u.realloc.kind);
@@ -341,6 +341,7 @@ static void replay_memory(struct replay *r, const struct mt_record *rec, enum re
 		break_move(r, &rec->u.brk);
 		break;
 	default:
+		gpu_record(r, rec, stream);
 		break;
 	}
 }
@@ -353,11 +354,13 @@ static void note_shutdown(struct replay *r)
 	phases_settle(r);
 	r->shutdown = r->now;
 	r->out->shutdown = timebase_ns(&r->b->clocks.items[r->p->trace], r->now);
+	gpu_snapshot(r, true);
 }
 
 static const bool is_memory[256] = {
 	[MT_EV_ALLOC] = true, [MT_EV_FREE] = true,  [MT_EV_REALLOC] = true, [MT_EV_SURVIVOR] = true,
 	[MT_EV_MAP] = true,   [MT_EV_UNMAP] = true, [MT_EV_REMAP] = true,   [MT_EV_BREAK] = true,
+	[MT_EV_GPU_TAKE ... MT_EV_GPU_RESET] = true,
 };
 
 /* Only what is listed at once is a sample; all else was recorded in full. */
@@ -439,6 +442,7 @@ void replay_free(struct replay *r)
 	walk_finish(r);
 	r->out->unknown_frees = r->p->unknown_frees;
 	r->out->missed_frees = r->p->missed_frees;
+	gpu_finish(r);
 	live_release(&r->live);
 	maps_release(&r->maps);
 	vec_release(&r->remaps);

@@ -68,6 +68,7 @@ struct replay {
 		uint32_t owner, site;
 	} large_freed;
 	uint32_t mean; /* of the block being taken */
+	struct gpu_state *gpu; /* NULL: no GPU record yet */
 	bool resizing; /* one half of a REALLOC or REMAP is being replayed */
 	struct recent_block *recent; /* NULL: no large block so far */
 	bool missed; /* what map_removed() is told of was not given back by anybody */
@@ -82,6 +83,10 @@ bool replay_plausible(struct replay *r, uint64_t addr, uint64_t size, uint64_t k
 void replay_taken(struct replay *r, struct local_site *s, uint64_t size); /* one allocation */
 /* Own memory is not held any more, whoever is to be thanked for it; `blocks` may be negative. */
 void replay_dropped(struct replay *r, struct local_site *s, uint64_t bytes, int blocks);
+/* A block comes or goes: sites, totals, the live set. */
+void replay_block_take(struct replay *r, uint64_t time, uint64_t addr, uint64_t size,
+		       uint32_t site);
+void replay_block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t kind_flags);
 void replay_freed(struct replay *r, unsigned int kind); /* one free is counted */
 void replay_freed_unknown(struct replay *r, unsigned int kind);
 
@@ -144,5 +149,10 @@ void folds_cell(struct replay *r, const struct mt_cell *cell, uint32_t stream);
 void folds_young(struct replay *r, const struct mt_ev_young *e, uint32_t stream);
 void folds_peak(struct replay *r); /* the process's peak and how far it may be off */
 void folds_release(struct replay *r);
+
+/* replay_gpu.c, gpu_snapshot.c. False: not one of its records. */
+bool gpu_record(struct replay *r, const struct mt_record *rec, uint32_t stream);
+void gpu_snapshot(struct replay *r, bool all_count);
+void gpu_finish(struct replay *r);
 
 #endif

@@ -229,6 +229,7 @@ static const struct {
 	{ "rss", show_rss, "fragmentation" },
 	{ "fragmentation", show_fragmentation, NULL },
 	{ "sites", show_sites, NULL },
+	{ "gpu", show_gpu, NULL },
 	{ "timeline", show_timeline, NULL },
 	{ "marks", show_marks, "timeline" },
 };

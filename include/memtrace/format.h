@@ -277,4 +277,28 @@ enum mt_page_state {
 	MT_PAGE_HUGE = 16, /* part of a huge page; only where the kernel tells */
 };
 
+/* mt_ev_gpu_take.flags */
+enum mt_gpu_take_flags {
+	MT_GPU_BORROWED = 1, /* another process's memory, mapped here: no new bytes */
+	MT_GPU_ASYNC = 2, /* stream-ordered, from a pool */
+	MT_GPU_ARRAY = 4, /* addr is a handle */
+	MT_GPU_GRAPH = 8, /* of a graph's memory node: bytes only while the graph runs */
+	MT_GPU_RUNTIME = 16, /* the driver's call was not seen, only the runtime's */
+};
+
+enum mt_gpu_vmm_op {
+	MT_GPU_VMM_CREATE = 0,
+	MT_GPU_VMM_IMPORT = 1, /* no new bytes */
+	MT_GPU_VMM_RETAIN = 2,
+	MT_GPU_VMM_RELEASE = 3,
+	MT_GPU_VMM_MAP = 4,
+	MT_GPU_VMM_UNMAP = 5,
+};
+
+enum mt_gpu_pool_op {
+	MT_GPU_POOL_CREATE = 0,
+	MT_GPU_POOL_DESTROY = 1,
+	MT_GPU_POOL_LEVEL = 2,
+};
+
 #endif

@@ -43,6 +43,12 @@ struct mt_thread {
 	uint32_t random_of; /* pid + 1 of the process they are of; 0: not seeded */
 	uint32_t old_block; /* of the realloc under way */
 
+	struct { /* owned by hooks/cuda*.c */
+		const char *label; /* the CUDA runtime function being called; NULL: none */
+		uint32_t inside; /* in a wrapped call of the driver */
+		uint32_t seen; /* the driver's call was recorded */
+	} gpu;
+
 	struct mt_thread *next_all; /* list of all, never shrinks */
 	struct mt_thread *next_free; /* stack of those without a thread */
 	void *map; /* the mapping that holds `chunk` */

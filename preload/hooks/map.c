@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/arenas.h"
+#include "core/gpu.h"
 #include "core/guard.h"
 #include "core/real.h"
 #include "record/record.h"
@@ -53,7 +54,8 @@ static void *map_common(struct mt_mapping map, const void *hint, struct mt_calle
 		int saved = errno;
 
 		map.addr = p;
-		map.backing = backing;
+		map.backing = backing || mt_gpu_is_driver(*(const uintptr_t *)caller.slot) ||
+			      t->gpu.inside;
 		/* The interpreter also maps its frames' memory there, which holds no blocks. */
 		if (mt_python_is_arena_caller(*(const uintptr_t *)caller.slot) &&
 		    mt_arenas_add((uintptr_t)p, map.size))

@@ -30,6 +30,7 @@ MT_EXPORT void memtrace_phase(const char *name)
 
 MT_EXPORT void memtrace_step(uint64_t n)
 {
+	__atomic_store_n(&mt_record_has_steps, 1, __ATOMIC_RELAXED);
 	mark(MT_MARK_STEP, n, NULL);
 }
 

@@ -24,7 +24,7 @@
 #define TMPFS_MAGIC 0x01021994
 #define HUGETLBFS_MAGIC 0x958458f6
 
-uint32_t mt_record_paused;
+uint32_t mt_record_paused, mt_record_has_steps;
 
 struct stacks {
 	uint32_t native, python;

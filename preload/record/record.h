@@ -97,6 +97,8 @@ void mt_record_note(struct mt_thread *t, const char *text);
 /* While paused, allocations of this process are not recorded; frees are. */
 extern uint32_t mt_record_paused;
 
+/* The program says itself where its steps begin (memtrace_step). */
+extern uint32_t mt_record_has_steps;
 /* The pages of this process are about to be looked at: what is live now must be listed. */
 void mt_record_looked(void);
 

@@ -9,6 +9,7 @@
 
 #include "core/clock.h"
 #include "core/control.h"
+#include "core/gpu.h"
 #include "core/tick.h"
 #include "out/file.h"
 #include "out/process.h"
@@ -93,6 +94,8 @@ static void sample(struct mt_thread *t, int last)
 	if (mt_control_own.until_ns && start >= mt_control_own.until_ns)
 		__atomic_store_n(&mt_control.self.word, MT_CONTROL_CALL, __ATOMIC_RELAXED);
 	descriptors_work(t, last);
+	if (mt_gpu_used)
+		mt_sampler_gpu(t);
 	mt_file_slot_sampled(start / MT_SLOT_TIME_NS);
 	if (!last)
 		mt_sampler_relatives(t, interval);

@@ -31,6 +31,9 @@ extern void (*mt_pressure_mark)(struct mt_thread *t, const char *label); /* set 
 /* 0 to 3: how many thresholds `used` has passed; before: how many it had. limit >= 10000. */
 unsigned int mt_pressure_level(uint64_t used, uint64_t limit, unsigned int before);
 
+/* GPU_LEVEL records, where there is something to say. */
+void mt_sampler_gpu(struct mt_thread *t);
+
 /*
  * Samplers: each fills its fields of the record; values are one more than measured, 0: could not.
  * s->pid is whose memory it is: 0 for this process, else one that has been silent.

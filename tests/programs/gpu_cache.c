@@ -1,0 +1,127 @@
+/*
+ * A program with a caching allocator like PyTorch's, over the fakes of tests/support/cuda.
+ *
+ *   gpu_cache stranded   10 segments of 20 MiB, each filled, then emptied but for one block of 512
+ *                        bytes, made by long_lived()
+ *   gpu_cache leak N     a tensor is kept from each of N steps
+ *   gpu_cache churn N    tensors come and go
+ *   gpu_cache oom        as stranded, then a request that can't be served
+ *   gpu_cache pinned N   pinned blocks, none given back
+ *
+ * Prints what the allocator holds in the end.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define MIB ((size_t)1 << 20)
+#define SEGMENTS 10
+
+static void *(*segment)(size_t, int);
+static void (*block)(void *, size_t, int, int), (*unblock)(void *, size_t, int, int);
+static void (*oom)(size_t, int);
+static size_t (*allocated)(void), (*reserved)(void);
+
+__attribute__((noinline)) static void long_lived(char *at)
+{
+	block(at, 512, 0, 0);
+	__asm__ volatile("");
+}
+
+__attribute__((noinline)) static void short_lived(char *at, size_t size, int old)
+{
+	block(at, size, 0, old);
+	__asm__ volatile("");
+}
+
+static void stranded(void)
+{
+	for (int i = 0; i < SEGMENTS; i++) {
+		char *s = segment(20 * MIB, 0);
+
+		long_lived(s + 4 * MIB);
+		for (int k = 0; k < 3; k++)
+			short_lived(s + (5 + 5 * k) * MIB, 5 * MIB, k & 1);
+		for (int k = 0; k < 3; k++)
+			unblock(s + (5 + 5 * k) * MIB, 5 * MIB, 0, k & 1);
+	}
+}
+
+static void pause_ms(long ms)
+{
+	nanosleep(&(struct timespec){ ms / 1000, ms % 1000 * 1000000 }, NULL);
+}
+
+__attribute__((noinline)) static void leak(int n)
+{
+	for (int i = 0; i < n; i++) {
+		char *s = i % 4 ? NULL : segment(4 * MIB, 0);
+		static char *at;
+
+		at = s ? s : at + MIB;
+		block(at, MIB, 0, 0);
+		pause_ms(20);
+	}
+}
+
+static void churn(int n)
+{
+	char *s = segment(20 * MIB, 0);
+
+	for (int i = 0; i < n; i++) {
+		short_lived(s + i % 19 * MIB, 4096, i & 1);
+		unblock(s + i % 19 * MIB, 4096, 0, i & 1);
+	}
+}
+
+static void pinned(int n)
+{
+	void *h = dlopen("libcudart.so.12", RTLD_NOW | RTLD_LOCAL), *p;
+	int (*host)(void **, size_t, unsigned int);
+
+	*(void **)&host = dlsym(h, "cudaHostAlloc");
+	for (int i = 0; i < n; i++) {
+		if (host(&p, 4 * MIB, 0) != 0)
+			printf("bad host\n");
+		pause_ms(20);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	void *h = dlopen("libc10_cuda.so", RTLD_NOW | RTLD_LOCAL), *c10 = NULL;
+	int n = argc > 2 ? atoi(argv[2]) : 0;
+	long (*reports)(void), (*ooms)(void);
+
+	if (!h || argc < 2) {
+		printf("bad %s\n", h ? "usage" : dlerror());
+		return 2;
+	}
+	c10 = dlopen("libc10.so", RTLD_NOW | RTLD_NOLOAD);
+	*(void **)&segment = dlsym(h, "cache_segment");
+	*(void **)&block = dlsym(h, "cache_block");
+	*(void **)&unblock = dlsym(h, "cache_free");
+	*(void **)&oom = dlsym(h, "cache_oom");
+	*(void **)&allocated = dlsym(h, "cache_allocated");
+	*(void **)&reserved = dlsym(h, "cache_reserved");
+	*(void **)&reports = dlsym(c10, "fake_c10_reports");
+	*(void **)&ooms = dlsym(c10, "fake_c10_ooms");
+	if (!strcmp(argv[1], "stranded") || !strcmp(argv[1], "oom"))
+		stranded();
+	if (!strcmp(argv[1], "oom"))
+		oom(64 * MIB, 0);
+	if (!strcmp(argv[1], "leak"))
+		leak(n);
+	if (!strcmp(argv[1], "churn"))
+		churn(n);
+	if (!strcmp(argv[1], "pinned"))
+		pinned(n);
+	printf("cache allocated=%zu reserved=%zu reports=%ld ooms=%ld\n", allocated(), reserved(),
+	       reports(), ooms());
+	return 0;
+}
