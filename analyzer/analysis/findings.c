@@ -11,8 +11,8 @@
 #include "analysis/common.h"
 
 static void (*const rules[])(struct findings *all) = {
-	find_leaks,	find_python_growth, find_churn,	       find_killed,
-	find_uncovered, find_oom_risk,	    find_fragmentation, find_shm,
+	find_leaks,    find_python_growth, find_churn, find_killed,	   find_uncovered,
+	find_oom_risk, find_fragmentation, find_shm,   find_worker_copies, find_orphans,
 };
 
 /* ---- making one

@@ -18,6 +18,8 @@ const struct analysis analyses[] = {
 	{ "tree", "the process tree as a whole", analyse_tree },
 	{ "capacity", "the limit on memory and how near it came", analyse_capacity },
 	{ "processes", "each process", analyse_processes },
+	{ "process_groups", "processes that are alike, where there are many",
+	  analyse_process_groups },
 	{ "shm", "shared memory, each object once", analyse_shm },
 	{ "growth", "what is lost, grows, or is bounded: a verdict per site", analyse_growth },
 	{ "rss", "what was resident in each process", analyse_rss },

@@ -18,6 +18,7 @@ struct terminal {
 
 typedef void section_fn(struct terminal *t, const struct rvalue *section);
 
+void show_shm(struct terminal *t, const struct rvalue *list); /* shm.c */
 void show_processes(struct terminal *t, const struct rvalue *list);
 void show_sites(struct terminal *t, const struct rvalue *list);
 void show_rss(struct terminal *t, const struct rvalue *list);
