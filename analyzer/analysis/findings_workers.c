@@ -165,7 +165,7 @@ static void add_team(struct finding *f, const struct model *m, const struct team
 	for (size_t k = 0; k < t->workers.count; k++)
 		finding_process(f, t->workers.items[k]);
 	finding_int(f, "workers", t->workers.count);
-	finding_text(f, "start_method", t->method);
+	finding_text(f, "start_method", t->method ? t->method : "fork");
 	if (m->processes[t->workers.items[0]].worker.loader)
 		finding_text(f, "loader", m->processes[t->workers.items[0]].worker.loader);
 }
@@ -189,7 +189,7 @@ static void find_unpickled(struct findings *all, const struct stacks *st, const 
 	struct copies c;
 	struct finding *f;
 
-	if (t->workers.count < 2 || !strcmp(t->method, "fork"))
+	if (t->workers.count < 2 || !t->method || !strcmp(t->method, "fork"))
 		return;
 	c = unpickled_by(m, st, t);
 	/* The same data: equal but for what the allocator rounds. */
@@ -221,7 +221,8 @@ static void find_unpickled(struct findings *all, const struct stacks *st, const 
  * first, so there it is what was alive at one time, if most of all was. */
 static uint64_t stays(const struct model *m, const struct site_use *u)
 {
-	bool spawned = !strcmp(m->processes[u->process].worker.start_method, "spawn");
+	const char *method = m->processes[u->process].worker.start_method;
+	bool spawned = method && !strcmp(method, "spawn");
 
 	if (!spawned)
 		return u->live_bytes;

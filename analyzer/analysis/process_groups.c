@@ -83,9 +83,9 @@ void analyse_process_groups(struct analysis_input *in, struct result *doc)
 	VEC(struct group) groups = VEC_INIT;
 	struct rvalue *list;
 
+	list = r_array(doc, result_root(doc), "process_groups");
 	if (m->process_count <= MANY)
 		return;
-	list = r_array(doc, result_root(doc), "process_groups");
 	for (size_t i = 0; i < m->process_count; i++) {
 		const struct process *p = &m->processes[i];
 		struct group *g = NULL;

@@ -106,6 +106,8 @@ void show_processes(struct terminal *t, const struct rvalue *list)
 
 	text_head(&t->text, "Processes");
 	add_columns(&tab, columns, sizeof(columns) / sizeof(columns[0]));
+	if (groups && !groups->count)
+		groups = NULL;
 	if (groups)
 		list = groups;
 	r_for_each (p, list) {
