@@ -64,6 +64,7 @@ void analyse_sites(struct analysis_input *in, struct result *doc);
 void analyse_timeline(struct analysis_input *in, struct result *doc);
 void analyse_phases(struct analysis_input *in, struct result *doc);
 void analyse_gpu(struct analysis_input *in, struct result *doc);
+void analyse_process_groups(struct analysis_input *in, struct result *doc);
 void analyse_shm(struct analysis_input *in, struct result *doc);
 void analyse_growth(struct analysis_input *in, struct result *doc);
 void analyse_findings(struct analysis_input *in, struct result *doc);

@@ -41,6 +41,9 @@ void put_kinds(struct result *doc, struct rvalue *object, const struct kind_tota
 /* A value of struct mt_ev_sample is one more than measured. False: it was not measured. */
 bool sample_value(uint64_t stored, uint64_t *value);
 
+/* "kind" and "code" of how it ended. */
+void put_end_members(struct result *doc, struct rvalue *end, const struct process *p);
+
 /* "main (pid 12)", "dataloader-worker 0 (pid 14)", "rank 1 (pid 3)" */
 void process_name_add(struct strbuf *sb, const struct process *p);
 

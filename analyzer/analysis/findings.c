@@ -25,6 +25,8 @@ static void (*const rules[])(struct findings *all) = {
 	find_gpu_fragmentation,
 	find_gpu_leak,
 	find_pinned_growth,
+	find_worker_copies,
+	find_orphans,
 };
 
 /* ---- making one

@@ -70,5 +70,7 @@ void find_fragmentation(struct findings *all); /* findings_fragmentation.c */
 void find_older(struct findings *all); /* before.c */
 void find_oom_risk(struct findings *all); /* findings_process.c */
 void find_shm(struct findings *all); /* findings_shm.c */
+void find_worker_copies(struct findings *all); /* findings_workers.c */
+void find_orphans(struct findings *all); /* findings_workers.c */
 
 #endif

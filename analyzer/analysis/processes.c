@@ -32,10 +32,8 @@ static void put_worker(struct result *doc, struct rvalue *o, const struct proces
 	r_string(doc, w, "start_method", p->worker.is ? p->worker.start_method : "thread");
 }
 
-static void put_end(struct result *doc, struct rvalue *o, const struct process *p)
+void put_end_members(struct result *doc, struct rvalue *end, const struct process *p)
 {
-	struct rvalue *end = r_object(doc, o, "end");
-
 	r_string(doc, end, "kind", end_names[p->end_kind]);
 	if (p->end_kind == END_EXIT || p->end_kind == END_SIGNAL)
 		r_int(doc, end, "code", p->end_code);
@@ -126,7 +124,7 @@ void analyse_processes(struct analysis_input *in, struct result *doc)
 		put_worker(doc, o, p);
 		r_float(doc, o, "start_s", process_seconds(m, p, p->start));
 		r_float(doc, o, "end_s", process_seconds(m, p, p->end));
-		put_end(doc, o, p);
+		put_end_members(doc, r_object(doc, o, "end"), p);
 		put_memory(doc, o, m, p);
 	}
 }

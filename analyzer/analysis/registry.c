@@ -19,6 +19,8 @@ const struct analysis analyses[] = {
 	{ "capacity", "the limit on memory and how near it came", analyse_capacity },
 	{ "processes", "each process", analyse_processes },
 	{ "gpu", "GPU and pinned memory, by device", analyse_gpu },
+	{ "process_groups", "processes that are alike, where there are many",
+	  analyse_process_groups },
 	{ "shm", "shared memory, each object once", analyse_shm },
 	{ "growth", "what is lost, grows, or is bounded: a verdict per site", analyse_growth },
 	{ "phases", "what each phase took and kept", analyse_phases },

@@ -12,6 +12,8 @@
 
 #include "analysis/analysis.h"
 #include "analysis/common.h"
+#include "analysis/stack.h"
+#include "util/strbuf.h"
 
 #define MOST_LISTED 1000 /* largest first; shm_not_listed has the rest */
 
@@ -76,6 +78,25 @@ static void put_holders(struct result *doc, struct rvalue *e, const struct model
 	       !others && o->creator != NO_ID && m->processes[o->creator].worker.is);
 }
 
+static void put_place(struct analysis_input *in, struct result *doc, struct rvalue *e,
+		      uint32_t site)
+{
+	const struct site *s = site == NO_ID ? NULL : &in->m->sites[site];
+	const struct stack_frame *f = NULL;
+	struct strbuf sb = STRBUF_INIT;
+	struct stack st;
+
+	if (s) {
+		stack_merge(in->m, in->symbols, s->native, s->python, &st);
+		f = stack_place(&st);
+		if (f)
+			stack_place_add(&sb, f);
+		stack_release(&st);
+	}
+	r_string(doc, e, "place", f ? sb.buf : NULL);
+	strbuf_release(&sb);
+}
+
 static void put_object(struct analysis_input *in, struct result *doc, struct rvalue *list,
 		       const struct listed *l)
 {
@@ -92,6 +113,8 @@ static void put_object(struct analysis_input *in, struct result *doc, struct rva
 	put_measured(doc, e, "occupied_bytes", o->occupied);
 	put_id(doc, e, "site", o->site);
 	put_id(doc, e, "creator", o->creator);
+	put_id(doc, e, "creator_pid", o->creator == NO_ID ? NO_ID : m->processes[o->creator].pid);
+	put_place(in, doc, e, o->site);
 	put_holders(doc, e, m, l);
 	r_bool(doc, e, "unlinked", o->is_memfd || o->unlinked_at <= l->at);
 	r_bool(doc, e, "at_end", l->at_end);

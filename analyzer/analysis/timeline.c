@@ -11,6 +11,7 @@
 
 #include "analysis/analysis.h"
 #include "analysis/common.h"
+#include "analysis/shm.h"
 #include "util/vec.h"
 
 #define MAX_POINTS 1000
@@ -192,12 +193,19 @@ static void put_tree(const struct model *m, const struct grid *g, metric_fn *get
 
 	for (size_t i = 0; i < m->process_count; i++) {
 		const struct process *p = &m->processes[i];
+		bool first_sample = true;
 
-		for (size_t k = 0; k < p->sample_count; k++)
-			if (get(&p->samples[k], &v))
-				*vec_push(&changes) = (struct change){
-					process_time(m, p, p->samples[k].time), p->id, false, v
-				};
+		for (size_t k = 0; k < p->sample_count; k++) {
+			int64_t time = p->samples[k].time;
+
+			if (!get(&p->samples[k], &v))
+				continue;
+			if (get == pss_of && first_sample)
+				time = process_first_known(p, time);
+			first_sample = false;
+			*vec_push(&changes) = (struct change){ process_time(m, p, time), p->id,
+							       false, v };
+		}
 		*vec_push(&changes) = (struct change){ process_time(m, p, p->end), p->id, true, 0 };
 	}
 	if (changes.count)
@@ -247,6 +255,41 @@ static void put_devices(const struct model *m, const struct process *p, const st
 	}
 }
 
+/* Shared memory of the whole run, each object once; between points at the later one. */
+static void put_shm(const struct model *m, const struct grid *g, struct result *doc,
+		    struct rvalue *list)
+{
+	VEC(struct change) changes = VEC_INIT;
+	struct series s = series_new(g);
+	uint64_t total = 0;
+	size_t at = 0;
+
+	for (size_t i = 0; i < m->shm_count; i++) {
+		const struct shm_object *o = &m->shm[i];
+
+		*vec_push(&changes) = (struct change){ shm_time(m, o, o->start), 0, false,
+						       o->bytes };
+		*vec_push(&changes) = (struct change){ shm_time(m, o, o->end), 0, true, o->bytes };
+	}
+	if (changes.count)
+		qsort(changes.items, changes.count, sizeof(*changes.items), by_change);
+	for (size_t i = 0; i < changes.count; i++) {
+		const struct change *c = &changes.items[i];
+		size_t to = grid_at(g, c->time);
+
+		for (; at < to; at++) {
+			series_raise(&s, at, total);
+			series_raise(&s, at + 1, total);
+		}
+		total += c->gone ? -c->v : c->v;
+		series_raise(&s, at, total);
+	}
+	for (; changes.count && at < g->count; at++)
+		series_raise(&s, at, total);
+	series_put(&s, g, doc, list, NULL, "shm");
+	vec_release(&changes);
+}
+
 void analyse_timeline(struct analysis_input *in, struct result *doc)
 {
 	const struct model *m = in->m;
@@ -258,6 +301,8 @@ void analyse_timeline(struct analysis_input *in, struct result *doc)
 		r_push_float(doc, t, seconds(g.times[i]));
 	for (size_t k = 0; g.count && k < METRICS; k++)
 		put_tree(m, &g, metrics[k].get, doc, list, metrics[k].name);
+	if (g.count && m->shm_count)
+		put_shm(m, &g, doc, list);
 	for (size_t i = 0; g.count && i < m->process_count; i++)
 		for (size_t k = 0; k < METRICS; k++)
 			put_process(m, &m->processes[i], &g, metrics[k].get, doc, list,

@@ -11,6 +11,7 @@
 #include "analysis/before.h"
 #include "analysis/common.h"
 #include "analysis/growth.h"
+#include "analysis/shm.h"
 
 /* ---- trace
  * --------------------------------------------------------------------------------------- */
@@ -174,6 +175,15 @@ void analyse_tree(struct analysis_input *in, struct result *doc)
 	else
 		r_null(doc, o, "peak_s");
 	put_count(doc, o, "processes", m->process_count);
+	if (m->shm_count) {
+		struct span_peak shm = shm_peak(m);
+
+		put_count(doc, o, "peak_shm_bytes", shm.bytes);
+		r_float(doc, o, "peak_shm_s", seconds(shm.time));
+	} else {
+		r_null(doc, o, "peak_shm_bytes");
+		r_null(doc, o, "peak_shm_s");
+	}
 }
 
 void analyse_capacity(struct analysis_input *in, struct result *doc)

@@ -20,7 +20,7 @@ static const struct command commands[] = {
 	{ "sites", cmd_report, "where memory was allocated, with full stacks",
 	  SECTIONS("processes", "sites") },
 	{ "processes", cmd_report, "every process: what it was for, what it held",
-	  SECTIONS("tree", "capacity", "processes") },
+	  SECTIONS("tree", "capacity", "processes", "shm") },
 	{ "timeline", cmd_report, "memory over time",
 	  SECTIONS("tree", "capacity", "processes", "marks", "timeline") },
 	{ "leaks", cmd_report, "what is lost: findings and verdicts",

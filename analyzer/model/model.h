@@ -276,6 +276,9 @@ struct model {
 /* The value of a fact of a process, or of its nearest ancestor that has it; NULL: none. */
 const char *process_fact(const struct model *m, const struct process *p, const char *key);
 
+/* Since when the value of a process's first sample stands for it: it began a little before. */
+int64_t process_first_known(const struct process *p, int64_t sampled);
+
 /* What processes of a stopped trace still held cannot be told: it becomes 0. */
 void model_forget_live(struct model *m);
 

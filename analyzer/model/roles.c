@@ -12,10 +12,12 @@
 
 enum code_flag {
 	CODE_LOADER = 1, /* torch/utils/data/dataloader.py */
-	CODE_WORKER = 2, /* torch/utils/data/_utils/worker.py: runs in workers only */
+	CODE_WORKER =
+		2, /* torch/utils/data/_utils/worker.py; of a node: its loop, see roles_init() */
 	CODE_MULTIPROCESSING = 4, /* the standard library's or torch's */
 	CODE_TORCH = 8, /* any file of torch */
 	CODE_FROZEN = 16, /* "<frozen importlib...>" and the like */
+	CODE_THREADING = 32, /* threading.py */
 };
 
 /* Two forks of one DataLoader iterator are milliseconds apart, epochs are not; by other methods the
@@ -64,6 +66,8 @@ static uint8_t flags_of(const struct code *c)
 		flags |= CODE_MULTIPROCESSING;
 	if (strstr(c->filename, "/torch/") || !strncmp(c->filename, "torch/", 6))
 		flags |= CODE_TORCH;
+	if (ends_with(c->filename, "/threading.py"))
+		flags |= CODE_THREADING;
 	if (c->filename[0] == '<')
 		flags |= CODE_FROZEN;
 	return flags;
@@ -86,8 +90,16 @@ static void roles_init(struct roles *r, struct builder *b)
 	for (size_t i = 0; i < b->codes.count; i++)
 		r->codes[i] = flags_of(&b->codes.items[i]);
 	/* A caller is always interned before those it calls. */
-	for (size_t i = 1; i < b->python.count; i++)
-		r->nodes[i] = r->nodes[b->python.items[i].parent] | frame_flags(r, (uint32_t)i);
+	for (size_t i = 1; i < b->python.count; i++) {
+		uint32_t caller = b->python.items[i].parent;
+		uint8_t flags = frame_flags(r, (uint32_t)i);
+
+		/* Everybody imports that file, and main asks it who it is: a process or thread that
+		 * begins in it is a worker, whatever the function is called. */
+		if (!caller || !(frame_flags(r, caller) & (CODE_MULTIPROCESSING | CODE_THREADING)))
+			flags &= (uint8_t)~CODE_WORKER;
+		r->nodes[i] = r->nodes[caller] | flags;
+	}
 }
 
 /* The DataLoader frame that is forking here, or 0: between it and the fork lies only

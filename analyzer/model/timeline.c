@@ -71,6 +71,9 @@ void timeline_samples(struct builder *b)
 
 /* ---- the tree's peak ------------------------------------------------------------------------- */
 
+/* As long before its first sample a process counts with what that says. */
+#define KNOWN_BEFORE_NS INT64_C(2000000000)
+
 struct change {
 	int64_t time; /* since the first trace's start */
 	uint32_t process;
@@ -88,6 +91,13 @@ static int by_change(const void *a, const void *b)
 	return (int)x->gone - (int)y->gone;
 }
 
+int64_t process_first_known(const struct process *p, int64_t sampled)
+{
+	int64_t back = sampled > INT64_MIN + KNOWN_BEFORE_NS ? sampled - KNOWN_BEFORE_NS : sampled;
+
+	return p->start > back && p->start < sampled ? p->start : back;
+}
+
 void timeline_tree_peak(struct builder *b)
 {
 	VEC(struct change) changes = VEC_INIT;
@@ -103,14 +113,23 @@ void timeline_tree_peak(struct builder *b)
 		uint64_t shift = (uint64_t)b->traces.items[p->trace].start_realtime_ns -
 				 (uint64_t)first;
 
+		bool first_sample = true;
+
 		if (b->procs.items[i].dropped)
 			continue;
-		for (size_t k = 0; k < p->sample_count; k++)
-			if (p->samples[k].v.pss)
-				*vec_push(&changes) = (struct change){
-					(int64_t)((uint64_t)p->samples[k].time + shift), p->id,
-					false, p->samples[k].v.pss - 1
-				};
+		for (size_t k = 0; k < p->sample_count; k++) {
+			int64_t time = p->samples[k].time;
+
+			if (!p->samples[k].v.pss)
+				continue;
+			/* A short-lived process may have been sampled only when it ended. */
+			if (first_sample)
+				time = process_first_known(p, time);
+			first_sample = false;
+			*vec_push(&changes) = (struct change){ (int64_t)((uint64_t)time + shift),
+							       p->id, false,
+							       p->samples[k].v.pss - 1 };
+		}
 		*vec_push(&changes) = (struct change){ (int64_t)((uint64_t)p->end + shift), p->id,
 						       true, 0 };
 	}

@@ -226,6 +226,7 @@ static const struct {
 	{ "growth", show_growth, "leaks" },
 	{ "phases", show_phases, NULL },
 	{ "processes", show_processes, NULL },
+	{ "shm", show_shm, "processes" },
 	{ "rss", show_rss, "fragmentation" },
 	{ "fragmentation", show_fragmentation, NULL },
 	{ "sites", show_sites, NULL },

@@ -59,7 +59,9 @@ class Samples(Dataset):
 
 def start_worker(number):
     info = get_worker_info()
-    note(worker=number, of=info.num_workers)
+    rows = info.dataset.rows or []
+    note(worker=number, of=info.num_workers, data=sys.getsizeof(rows) + sum(
+        sys.getsizeof(row) + sum(map(sys.getsizeof, row)) for row in rows))
 
 
 def collate(samples):
@@ -96,7 +98,7 @@ def run(method, what):
         rounds = iter(loader)  # the loader's line
         if what == "linger":
             next(rounds)
-            time.sleep(1.5)
+            time.sleep(1)
             note(linger=True, files=shared_files())
             os.kill(os.getpid(), signal.SIGKILL)
         for batch in rounds:

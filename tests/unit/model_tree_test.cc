@@ -322,7 +322,7 @@ TEST(ModelSamples, BelongToTheProcessTheyAreOf)
 	EXPECT_EQ(run.P(200).samples[0].live_bytes, SAMPLE_LIVE_UNKNOWN);
 	EXPECT_EQ(run.P(200).end, 30) << "it was seen alive then";
 	EXPECT_EQ(run.m->tree_peak_pss, 900u);
-	EXPECT_EQ(run.m->tree_peak_time, 30);
+	EXPECT_LT(run.m->tree_peak_time, 20) << "what is first sampled was there a little before";
 }
 
 TEST(ModelSamples, TheTreesPeakLeavesOutTheDead)
@@ -330,7 +330,7 @@ TEST(ModelSamples, TheTreesPeakLeavesOutTheDead)
 	TraceWriter w;
 	Stream &parent = w.process(Root());
 	Stream &a = w.fork(parent, 10, 200);
-	Stream &b = w.fork(parent, 20, 201);
+	Stream &b = w.fork(parent, 35, 201);
 	mt_ev_sample s = {};
 
 	s.time = 30;
