@@ -5,7 +5,11 @@
  */
 #include "live/follow.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+#include "memtrace/format.h"
 
 #include "util/alloc.h"
 
@@ -169,4 +173,17 @@ uint32_t site_of(struct follow *f, uint32_t proc, uint32_t native, uint32_t pyth
 		*s = (struct follow_site){ .proc = proc, .native = native, .python = python };
 	}
 	return (uint32_t)*slot;
+}
+
+bool follow_is_running(const struct follow *f)
+{
+	const struct mt_proc_slot *slots = (const struct mt_proc_slot *)(f->base + 4096);
+	char path[64];
+
+	for (size_t i = 0; i < MT_PROC_SLOTS; i++) {
+		snprintf(path, sizeof(path), "/proc/%u", (unsigned int)slots[i].pid);
+		if (slots[i].pid && access(path, F_OK) == 0)
+			return true;
+	}
+	return false;
 }

@@ -469,26 +469,13 @@ static void look_for_tails(struct follow *f)
 	}
 }
 
-static bool is_running(const struct follow *f)
-{
-	const struct mt_proc_slot *slots = (const struct mt_proc_slot *)(f->base + 4096);
-	char path[64];
-
-	for (size_t i = 0; i < MT_PROC_SLOTS; i++) {
-		snprintf(path, sizeof(path), "/proc/%u", (unsigned int)slots[i].pid);
-		if (slots[i].pid && access(path, F_OK) == 0)
-			return true;
-	}
-	return false;
-}
-
 bool follow_look(struct follow *f)
 {
 	size_t kept = 0;
 
 	if (!map(f))
 		return false;
-	f->running = is_running(f);
+	f->running = follow_is_running(f);
 	look_for_tails(f);
 	find_chunks(f);
 	for (size_t i = 0; i < f->pieces.count; i++) {

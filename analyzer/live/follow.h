@@ -106,6 +106,9 @@ double follow_now(const struct follow *f);
 
 double follow_seconds(const struct follow *f, uint64_t time);
 
+/* Is a process of it alive on this machine? */
+bool follow_is_running(const struct follow *f);
+
 /* blocks.c */
 void blocks_take(struct follow *f, uint32_t proc, uint64_t addr, struct follow_block block);
 void blocks_give(struct follow *f, uint32_t proc, uint64_t addr, uint32_t kind, uint64_t time);

@@ -137,7 +137,7 @@ TEST_F(DriverOptions, UnknownNamesAndMissingValuesAreTold)
 TEST_F(DriverOptions, WhatIsNotBuiltSaysSo)
 {
 	for (std::vector<std::string> words :
-	     { std::vector<std::string>{ "--warn" }, { "--cow-interval", "5" } }) {
+	     { std::vector<std::string>{ "--gpu=on" }, { "--cow-interval", "5" } }) {
 		Outcome outcome = Option(words);
 
 		EXPECT_EQ(outcome.status, EXIT_USAGE) << words[0];
