@@ -224,6 +224,35 @@ TEST(Resident, PlainPythonIsExplained)
 	EXPECT_NEAR(libc, truth[0]["kib"] * 1024, 40 * 4096) << "pages that were met since";
 }
 
+// PyTorch: convolutions on ever new shapes leave the heap large and mostly free.
+TEST(Resident, ConvolutionsOfManyShapesLeaveMemoryHeldNotExplainedAway)
+{
+	TempDir dir;
+	Command command;
+
+	command.argv = { BuildPath("venv/bin/python"), SourcePath("tests/programs/conv_shapes.py"),
+			 std::to_string(Scaled(300, 60)) };
+	if (!Exists(command.argv[0]))
+		command.argv[0] = SourcePath("build/venv/bin/python");
+	if (!Exists(command.argv[0]))
+		GTEST_SKIP() << "no environment with PyTorch";
+	command.dir = dir.path;
+	Result result = Execute(command);
+	ASSERT_TRUE(result.Exited(0)) << Describe(result);
+	auto facts = Facts(result.out, "trim");
+	ASSERT_EQ(facts.size(), 1u) << result.out;
+	long trimmed = facts[0]["before"] - facts[0]["after"];
+	Json report = Report(dir.File("trace.bin")), rss = AtEnd(report, "rss");
+	long returnable = rss["parts"]["heap_free_returnable"].Long();
+
+	ExpectExplained(rss);
+	EXPECT_NEAR(returnable, trimmed, std::max(MIB * 1.0, trimmed * 0.02));
+	EXPECT_GT(trimmed, 20 * MIB);
+	if (returnable * 10 > rss["rss_bytes"].Long()) {
+		EXPECT_FALSE(Finding(report, "fragmentation-returnable").IsNull());
+	}
+}
+
 // The allocator's own statistics, printed just before the end.
 TEST(Resident, PythonsPoolsAreReadAsTheInterpreterCountsThem)
 {
