@@ -6,8 +6,11 @@
  */
 #include "core/arenas.h"
 
+#include "core/tick.h"
+
 #define MOST 65536u /* 64 GiB of arenas; what comes after is not looked at */
 #define IS_LARGE 1u
+#define HURRY 8 /* so many arenas that were not there before are worth a look */
 
 static uintptr_t arenas[MOST]; /* pages of it are touched as it fills */
 static uint32_t count;
@@ -27,6 +30,8 @@ int mt_arenas_add(uintptr_t address, size_t size)
 	at = __atomic_fetch_add(&count, 1, __ATOMIC_RELAXED);
 	if (at < MOST)
 		__atomic_store_n(&arenas[at], entry, __ATOMIC_RELAXED);
+	if (at % HURRY == HURRY - 1)
+		mt_tick_hurry(); /* objects may be gone before the next sample: it is a peak */
 	return 1;
 }
 

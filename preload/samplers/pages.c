@@ -56,18 +56,18 @@ void (*mt_pages_before)(void);
 
 static uint32_t walking; /* atomic */
 static uint64_t walks; /* of this process, so far */
-static uint64_t whole_ns;
+static int ended;
 
-uint64_t mt_pages_whole_ns(void)
+int mt_pages_ended(void)
 {
-	return whole_ns;
+	return ended;
 }
 
 void mt_pages_child(void)
 {
 	walking = 0;
 	walks = 0;
-	whole_ns = 0;
+	ended = 0;
 }
 
 static uint64_t cpu_ns(void)
@@ -350,8 +350,8 @@ int64_t mt_pages_walk(struct mt_thread *t, enum mt_scan_reason reason, enum mt_s
 		for (size_t at = 0; at < sizeof(*w); at += PAGE_BYTES)
 			((volatile char *)w)[at] = ((volatile char *)w)[at];
 		result = walk_with(w, reason, pid);
-		if (result >= 0 && !pid && scope == MT_SCAN_ALL)
-			whole_ns = mt_clock_monotonic_ns();
+		if (result >= 0 && !pid && scope == MT_SCAN_ALL && reason == MT_SCAN_EXIT)
+			ended = 1;
 		mt_mem_unmap(w, sizeof(*w));
 	}
 	__atomic_store_n(&walking, 0, __ATOMIC_RELEASE);

@@ -29,8 +29,8 @@ int64_t mt_pages_walk(struct mt_thread *t, enum mt_scan_reason reason, enum mt_s
 /* Set by init.c: called before a walk over this process, so that what lives now is listed. */
 extern void (*mt_pages_before)(void);
 
-/* When the last whole walk over all pages of this process ended, ns of CLOCK_MONOTONIC; 0: none. */
-uint64_t mt_pages_whole_ns(void);
+/* Have all pages of this process been walked, whole, with reason EXIT? */
+int mt_pages_ended(void);
 
 /* In a forked child: no walk is under way. */
 void mt_pages_child(void);

@@ -14,12 +14,10 @@
 #define COST_SHARE 100 /* walks take at most this part of the time, the last one excepted */
 #define FIRST_NS UINT64_C(30000000000) /* between walks without a reason of their own ... */
 #define AGE_SHARE 10 /* ... and at least this part of the process's age */
-#define FRESH_NS UINT64_C(100000000) /* a walk of all pages this old will do at the end */
 
 static uint64_t most; /* resident at the walk that found most */
 static uint64_t born, last_walk; /* ns */
 static uint64_t not_before; /* ns */
-static int ended; /* its Python shut down, and what was resident then is written down */
 
 static void walk(struct mt_thread *t, enum mt_scan_reason reason, uint64_t now)
 {
@@ -37,15 +35,13 @@ void mt_resident_round(struct mt_thread *t, uint64_t rss, int last)
 		born = last_walk = now;
 	wait = (now - born) / AGE_SHARE;
 	if (__atomic_exchange_n(&mt_tick_ending, 0, __ATOMIC_RELAXED)) {
-		ended = 1;
 		walk(t, MT_SCAN_EXIT, now);
 		return;
 	}
-	if (ended)
+	if (mt_pages_ended())
 		return;
 	if (last) {
-		if (now - mt_pages_whole_ns() > FRESH_NS)
-			walk(t, MT_SCAN_EXIT, now);
+		walk(t, MT_SCAN_EXIT, now);
 		return;
 	}
 	if (now < not_before)
@@ -62,6 +58,5 @@ void mt_resident_child(void)
 {
 	most = 0;
 	born = last_walk = not_before = 0;
-	ended = 0;
 	mt_tick_ending = 0;
 }

@@ -1,0 +1,310 @@
+// What is resident and what allocators hold: real programs. The truth is the kernel's (smaps), what
+// a real malloc_trim() gives back, CPython's own statistics, and what the programs know of themselves.
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "support/harness.h"
+#include "support/interpreters.h"
+
+using namespace memtrace_test;
+
+namespace {
+
+const long MIB = 1 << 20;
+
+// The entry of the process that has no parent: its last walk.
+Json AtEnd(const Json &report, const char *section, long pid = -1)
+{
+	Json found;
+
+	if (pid < 0)
+		pid = report["processes"][size_t(0)]["pid"].Long();
+	for (size_t i = 0; i < report[section].size(); i++)
+		if (report[section][i]["pid"].Long() == pid)
+			found = report[section][i];
+	return found;
+}
+
+Json Allocator(const Json &report, const std::string &name)
+{
+	long pid = report["processes"][size_t(0)]["pid"].Long();
+
+	for (size_t i = 0; i < report["fragmentation"].size(); i++)
+		if (report["fragmentation"][i]["pid"].Long() == pid &&
+		    report["fragmentation"][i]["allocator"].Text() == name)
+			return report["fragmentation"][i];
+	return Json();
+}
+
+void ExpectExplained(const Json &rss)
+{
+	const char *parts[] = { "live", "rounding", "heap_free_returnable", "heap_free_pinned",
+				"python_free", "file", "shm", "stacks", "tool", "other",
+				"untraced" };
+	long sum = 0, total = rss["rss_bytes"].Long();
+
+	for (const char *part : parts) {
+		EXPECT_GE(rss["parts"][part].Long(), 0) << part;
+		sum += rss["parts"][part].Long();
+	}
+	EXPECT_EQ(sum, total) << rss.Print();
+	EXPECT_LE(rss["parts"]["untraced"].Long(), total * 3 / 100)
+		<< rss["untraced_ranges"].Print();
+	// The kernel's counter lags behind by some pages of each CPU.
+	EXPECT_NEAR(rss["vmrss_bytes"].Number(), total, std::max(total / 100.0, 64 * 4096.0));
+}
+
+Json Finding(const Json &report, const std::string &kind)
+{
+	for (size_t i = 0; i < report["findings"].size(); i++)
+		if (report["findings"][i]["kind"].Text() == kind)
+			return report["findings"][i];
+	return Json();
+}
+
+// Those that are here of 3.8 to 3.13: in make check the oldest and newest way to lay out arenas.
+std::vector<std::string> Pythons()
+{
+	std::vector<std::string> all;
+
+	for (const char *name : { "3.8", "3.9", "3.10", "3.11", "3.12", "3.13" })
+		if (!InterpreterOf(name).empty())
+			all.push_back(InterpreterOf(name));
+	if (all.empty() && Exists("/usr/bin/python3"))
+		all.push_back("/usr/bin/python3");
+	if (!IsLong() && all.size() > 2)
+		all = { all.front(), all.back() };
+	return all;
+}
+
+struct Held {
+	Json report;
+	long trimmed, live;
+	std::string text; /* the command `fragmentation`, with symbols */
+};
+
+Held RunHeld(const std::string &mode, long count)
+{
+	TempDir dir;
+	Result result = Execute(Program(dir, "held", { mode, std::to_string(count) }));
+	auto facts = Facts(result.out, "trim");
+
+	EXPECT_TRUE(result.Exited(0)) << Describe(result);
+	if (facts.size() != 1) {
+		ADD_FAILURE() << result.out;
+		return {};
+	}
+	Command show;
+	show.argv = { BuildPath("memtrace-report"), "fragmentation", dir.File("trace.bin") };
+	show.traced = false;
+	return { Report(dir.File("trace.bin")), facts[0]["before"] - facts[0]["after"],
+		 facts[0]["live"], Execute(show).out };
+}
+
+void ExpectPredicted(const Held &held)
+{
+	long returnable = AtEnd(held.report, "rss")["parts"]["heap_free_returnable"].Long();
+
+	EXPECT_NEAR(returnable, held.trimmed, std::max(MIB * 1.0, held.trimmed * 0.02));
+	ExpectExplained(AtEnd(held.report, "rss"));
+	EXPECT_EQ(Allocator(held.report, "glibc")["returnable_bytes"].Long(), returnable);
+}
+
+} // namespace
+
+TEST(Resident, WholeFreePagesAreWhatTrimGivesBack)
+{
+	Held held = RunHeld("loose", 20000);
+
+	ExpectPredicted(held);
+	EXPECT_GT(held.trimmed, 30 * MIB);
+	EXPECT_NEAR(Allocator(held.report, "glibc")["live_bytes"].Long(), held.live, 50000);
+	EXPECT_EQ(Finding(held.report, "fragmentation-returnable")["severity"].Text(), "warning");
+	EXPECT_TRUE(Finding(held.report, "fragmentation-pinned").IsNull());
+	EXPECT_TRUE(Finding(held.report, "leak").IsNull() || held.live < 2 * MIB);
+}
+
+TEST(Resident, PagesWithASmallBlockOnEachArePinnedByItsSite)
+{
+	Held held = RunHeld("pinned", 40000);
+	Json glibc = Allocator(held.report, "glibc"), finding;
+
+	ExpectPredicted(held);
+	finding = Finding(held.report, "fragmentation-pinned");
+	EXPECT_EQ(finding["severity"].Text(), "warning");
+	EXPECT_NE(finding["title"].Text().find("beside blocks of held"), std::string::npos)
+		<< finding["title"].Text();
+	EXPECT_NE(held.text.find("pages where only blocks of held.c:"), std::string::npos)
+		<< held.text;
+	EXPECT_TRUE(Finding(held.report, "fragmentation-returnable").IsNull());
+	// One page of 4,000 freed bytes and one block of 64, 10,000 times.
+	EXPECT_NEAR(glibc["pinned_bytes"].Number(), 39 * MIB, 39 * MIB * 0.05);
+	Json pin = glibc["pinning_sites"][size_t(0)];
+	EXPECT_NEAR(pin["blocks"].Long(), 10000, 200);
+	EXPECT_GT(pin["pinned_bytes"].Number(), glibc["pinned_bytes"].Number() * 0.95);
+	EXPECT_GE(pin["mean_age_s"].Number(), 0);
+}
+
+TEST(Resident, OneSurvivorOnTopOfTheHeapIsNamed)
+{
+	Held held = RunHeld("top", 16);
+	Json finding = Finding(held.report, "fragmentation-returnable");
+
+	ExpectPredicted(held);
+	EXPECT_GT(held.trimmed, 60 * MIB);
+	EXPECT_EQ(finding["evidence"]["topmost_block_bytes"].Long(), 300);
+	EXPECT_NEAR(finding["evidence"]["held_by_topmost_bytes"].Long(), held.trimmed, MIB);
+	// 20 MiB were freed: from then on such blocks come from the heap.
+	EXPECT_EQ(finding["evidence"]["largest_freed_block_bytes"].Long(), 20 * MIB);
+	EXPECT_NE(finding["advice"].Text().find("MALLOC_MMAP_THRESHOLD_"), std::string::npos);
+	EXPECT_NE(finding["detail"].Text().find("One block of 300 B from"), std::string::npos);
+	EXPECT_NE(held.text.find("the topmost 1 blocks hold 64.0 MiB"), std::string::npos)
+		<< held.text;
+}
+
+TEST(Resident, ArenasOfThreadsThatFreedAllKeepTheirEnds)
+{
+	Held held = RunHeld("threads", 5000);
+	Json glibc = Allocator(held.report, "glibc");
+
+	ExpectPredicted(held);
+	EXPECT_GE(glibc["arenas"].Long(), 1);
+	EXPECT_LE(glibc["arena_top_bytes"].Long(), glibc["pinned_bytes"].Long());
+}
+
+TEST(Resident, LiveThreadsArenasArePinnedAsTheMainOneIs)
+{
+	Held held = RunHeld("arenas", 20000);
+	Json glibc = Allocator(held.report, "glibc");
+
+	ExpectPredicted(held);
+	EXPECT_EQ(glibc["arenas"].Long(), 4);
+	EXPECT_NEAR(glibc["pinned_bytes"].Number(), 78 * MIB, 78 * MIB * 0.05);
+	EXPECT_GT(AtEnd(held.report, "rss")["parts"]["stacks"].Long(), 4 * 2 * 4096)
+		<< "each has touched its stack";
+}
+
+TEST(Resident, PlainPythonIsExplained)
+{
+	const char script[] = "import json, os\n"
+			      "keep = [str(i) for i in range(50000)]\n"
+			      "rss = {}\n"
+			      "name = ''\n"
+			      "for line in open('/proc/self/smaps'):\n"
+			      "    words = line.split()\n"
+			      "    if '-' in words[0]: name = words[5] if len(words) > 5 else ''\n"
+			      "    if words[0] == 'Rss:': rss[name] = rss.get(name, 0) + int(words[1])\n"
+			      "for name in rss:\n"
+			      "    if 'libc.so' in name or 'libc-2' in name:\n"
+			      "        print('libc kib=%d' % rss[name])\n"
+			      "os._exit(0)\n";
+	TempDir dir;
+	Command command;
+
+	WriteAll(dir.File("script.py"), script);
+	command.argv = { "/usr/bin/python3", dir.File("script.py") };
+	command.dir = dir.path;
+	if (!Exists(command.argv[0]))
+		GTEST_SKIP() << "no /usr/bin/python3";
+	Result result = Execute(command);
+	ASSERT_TRUE(result.Exited(0)) << Describe(result);
+	Json report = Report(dir.File("trace.bin")), rss = AtEnd(report, "rss");
+	ExpectExplained(rss);
+	EXPECT_TRUE(Finding(report, "uncovered-memory").IsNull());
+	EXPECT_GT(rss["file_reclaimable_bytes"].Long(), MIB);
+	long libc = -1;
+	for (size_t i = 0; i < rss["named"].size(); i++)
+		if (rss["named"][i]["name"].Text().find("libc.so") != std::string::npos)
+			libc = rss["named"][i]["bytes"].Long();
+	auto truth = Facts(result.out, "libc");
+	ASSERT_EQ(truth.size(), 1u) << result.out;
+	EXPECT_NEAR(libc, truth[0]["kib"] * 1024, 40 * 4096) << "pages that were met since";
+}
+
+// PyTorch: convolutions on ever new shapes leave the heap large and mostly free.
+TEST(Resident, ConvolutionsOfManyShapesLeaveMemoryHeldNotExplainedAway)
+{
+	TempDir dir;
+	Command command;
+
+	command.argv = { BuildPath("venv/bin/python"), SourcePath("tests/programs/conv_shapes.py"),
+			 std::to_string(Scaled(300, 60)) };
+	if (!Exists(command.argv[0]))
+		command.argv[0] = SourcePath("build/venv/bin/python");
+	if (!Exists(command.argv[0]))
+		GTEST_SKIP() << "no environment with PyTorch";
+	command.dir = dir.path;
+	Result result = Execute(command);
+	ASSERT_TRUE(result.Exited(0)) << Describe(result);
+	auto facts = Facts(result.out, "trim");
+	ASSERT_EQ(facts.size(), 1u) << result.out;
+	long trimmed = facts[0]["before"] - facts[0]["after"];
+	Json report = Report(dir.File("trace.bin")), rss = AtEnd(report, "rss");
+	long returnable = rss["parts"]["heap_free_returnable"].Long();
+
+	ExpectExplained(rss);
+	EXPECT_NEAR(returnable, trimmed, std::max(MIB * 1.0, trimmed * 0.02));
+	EXPECT_GT(trimmed, 20 * MIB);
+	if (returnable * 10 > rss["rss_bytes"].Long()) {
+		EXPECT_FALSE(Finding(report, "fragmentation-returnable").IsNull());
+	}
+}
+
+// The allocator's own statistics, printed just before the end.
+TEST(Resident, PythonsPoolsAreReadAsTheInterpreterCountsThem)
+{
+	const char script[] = "import os, sys\n"
+			      "many = [str(i) + 'abcdefgh' for i in range(400000)]\n"
+			      "keep = many[::3000]\n"
+			      "del many\n"
+			      "sys._debugmallocstats()\n"
+			      "os._exit(0)\n";
+	size_t met = 0;
+
+	for (const std::string &python : Pythons()) {
+		SCOPED_TRACE(python);
+		TempDir dir;
+		Command command;
+		long free_pools, blocks, available;
+
+		WriteAll(dir.File("script.py"), script);
+		command.argv = { python, "-S", dir.File("script.py") };
+		command.dir = dir.path;
+		Result result = Execute(command);
+		ASSERT_TRUE(result.Exited(0)) << Describe(result);
+		auto number = [&](const std::string &before) {
+			size_t at = result.err.find(before), equals;
+
+			if (at == std::string::npos)
+				return -1L;
+			equals = result.err.find('=', at + before.size());
+			std::string digits;
+			for (char c : result.err.substr(equals, 60)) {
+				if (c == '\n')
+					break;
+				if (isdigit(c))
+					digits += c;
+			}
+			return digits.empty() ? -1L : atol(digits.c_str());
+		};
+		blocks = number("# bytes in allocated blocks");
+		available = number("# bytes in available blocks");
+		free_pools = number("unused pools *");
+		if (blocks < 0)
+			continue; /* a build without the statistics, or with another allocator */
+		met++;
+		Json report = Report(dir.File("trace.bin")), rss = AtEnd(report, "rss");
+		Json pymalloc = Allocator(report, "pymalloc");
+		ExpectExplained(rss);
+		EXPECT_NEAR(pymalloc["live_bytes"].Long(), blocks, blocks * 0.02 + 20000);
+		EXPECT_NEAR(pymalloc["heaps"][size_t(0)]["free_pool_bytes"].Long(), free_pools,
+			    free_pools * 0.02 + MIB / 2);
+		EXPECT_NEAR(rss["parts"]["python_free"].Long(), free_pools + available,
+			    (free_pools + available) * 0.05 + MIB / 2);
+		EXPECT_FALSE(Finding(report, "python-fragmentation").IsNull());
+	}
+	EXPECT_GT(met, 0u);
+}
