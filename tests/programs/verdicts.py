@@ -42,8 +42,11 @@ def graph_bytes(losses, not_these):
             continue
         seen.add(function)
         todo += [f for f, _ in function.next_functions]
-        for name in dir(function):
-            value = getattr(function, name) if name.startswith("_saved_") else None
+        for name in [n for n in dir(function) if n.startswith("_saved_")]:
+            try:
+                value = getattr(function, name)
+            except RuntimeError:  # a parameter: the optimizer has changed it since
+                continue
             if isinstance(value, torch.Tensor) and value.data_ptr() not in not_these:
                 storages[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
     return sum(storages.values())
