@@ -32,7 +32,6 @@ static const struct {
 	const char *option, *value;
 } unbuilt[] = {
 	{ "gpu", "on" },
-	{ "cow-interval", NULL },
 	{ "warn", NULL },
 };
 

@@ -12,7 +12,8 @@
 
 static void (*const rules[])(struct findings *all) = {
 	find_leaks,	find_python_growth, find_churn,	       find_killed,
-	find_uncovered, find_oom_risk,	    find_fragmentation,
+	find_uncovered, find_oom_risk,	    find_fragmentation, find_cow,
+	find_eager,
 };
 
 /* ---- making one

@@ -60,6 +60,8 @@ void place_add(struct strbuf *sb, const struct stack *st);
 void find_leaks(struct findings *all); /* findings_leak.c */
 void find_python_growth(struct findings *all); /* findings_python.c */
 void find_churn(struct findings *all); /* findings_churn.c */
+void find_cow(struct findings *all); /* findings_cow.c */
+void find_eager(struct findings *all); /* findings_cow.c */
 void find_killed(struct findings *all); /* findings_process.c */
 void find_uncovered(struct findings *all); /* findings_process.c */
 void find_fragmentation(struct findings *all); /* findings_fragmentation.c */

@@ -19,6 +19,7 @@ const struct analysis analyses[] = {
 	{ "capacity", "the limit on memory and how near it came", analyse_capacity },
 	{ "processes", "each process", analyse_processes },
 	{ "growth", "what is lost, grows, or is bounded: a verdict per site", analyse_growth },
+	{ "cow", "what forked workers copied of what they shared", analyse_cow },
 	{ "rss", "what was resident in each process", analyse_rss },
 	{ "fragmentation", "what allocators hold free, and what holds it", analyse_fragmentation },
 	{ "sites", "where memory was allocated", analyse_sites },

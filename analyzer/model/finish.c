@@ -9,6 +9,7 @@
 
 #include "model/cohorts.h"
 #include "model/sampling.h"
+#include "model/sharing.h"
 #include "model/walk.h"
 
 const char *proc_fact(const struct proc *p, const char *key)
@@ -94,6 +95,7 @@ static void release_lists(struct process *p)
 		free(p->phases[i].name);
 	free(p->phases);
 	free(p->phase_sites);
+	process_cow_free(p->cow);
 	free(p->command);
 	free(p->samples);
 	if (p->resident_last != p->resident_most)
@@ -312,6 +314,7 @@ static void number_sites(struct sites *all, struct model *m)
 		for (size_t k = 0; k < m->processes[i].backing_count; k++)
 			m->processes[i].backing[k].site = place[m->processes[i].backing[k].site];
 	walk_sites_sorted(m, place);
+	sharing_sites_sorted(m, place);
 	phases_sites_sorted(m, place);
 	free(place);
 }
@@ -333,6 +336,7 @@ static void build_sites(struct builder *b, const uint32_t *new_id)
 		vec_release(&p->sites);
 	}
 	walk_sites_of_run(b->m, of);
+	sharing_sites_of_run(b, new_id, of);
 	for (size_t i = 0; i < b->procs.count; i++)
 		free(of[i]);
 	free(of);
@@ -462,6 +466,7 @@ struct model *builder_finish(struct builder *b, struct build_counts *counts)
 		describe(b, &b->procs.items[i], &b->processes.items[i]);
 		describe_trace(&b->traces.items[b->procs.items[i].trace], &b->procs.items[i]);
 	}
+	sharing_finish(b);
 	sampling_settle(b);
 	roles_assign(b);
 	for (size_t i = 0; i < b->procs.count; i++) {

@@ -26,6 +26,7 @@ static void process_release(struct process *p)
 	free(p->worker.loader);
 	free(p->samples);
 	free(p->backing);
+	process_cow_free(p->cow);
 	for (size_t i = 0; i < p->phase_count; i++)
 		free(p->phases[i].name);
 	free(p->phases);

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "memtrace/events.h"
+#include "model/cow.h"
 #include "model/resident.h"
 #include "model/sampled.h"
 #include "util/arena.h"
@@ -199,6 +200,7 @@ struct process {
 	size_t child_count;
 	struct backing_event *backing; /* in order of time; its own, not inherited ones */
 	size_t backing_count;
+	struct process_cow *cow; /* NULL: its pages were not walked, or it was not forked */
 	/* What its resident pages held: at the walk that found most, and at the last one. May be one
 	 * and the same; NULL: no walk. */
 	struct resident *resident_most, *resident_last;
@@ -251,6 +253,8 @@ struct model {
 	int64_t duration; /* of the longest trace */
 	int64_t brief_ns; /* below this lifetime a block is short-lived: MT_BRIEF_UNITS */
 	uint64_t events, lost_events, unknown_frees, missed_frees;
+	uint64_t cow_extra; /* bytes that families of forked processes hold more than once, at most */
+	bool cow_known;
 	uint64_t tree_peak_pss; /* sum over processes of PSS at one time; 0: not measured */
 	int64_t tree_peak_time;
 	/* The restrictions it was built with (--pid, --role, --from/--to), for the report. */

@@ -63,8 +63,9 @@ static void begin(struct replay *r, const struct mt_ev_scan *e)
 		r->walks = xcalloc(1, sizeof(*r->walks));
 	walk_free(r->walks->open);
 	r->walks->open = NULL;
-	if ((e->pid && e->pid != r->p->ev.pid) || r->over || !r->counting)
-		return; /* of another process, whose blocks are not at hand */
+	if ((e->pid && e->pid != r->p->ev.pid) || e->scope != MT_SCAN_ALL || r->over ||
+	    !r->counting)
+		return; /* of another process, whose blocks are not at hand; or not of all pages */
 	if (e->page_bytes < 512 || e->page_bytes & (e->page_bytes - 1) ||
 	    e->page_bytes > 1u << 20) {
 		r->p->bad_values++;

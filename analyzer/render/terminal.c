@@ -203,6 +203,7 @@ static const struct {
 	{ "findings", show_findings, NULL },
 	{ "capacity", show_capacity, NULL },
 	{ "processes", show_processes, NULL },
+	{ "cow", show_cow, NULL },
 	{ "rss", show_rss, "fragmentation" },
 	{ "fragmentation", show_fragmentation, NULL },
 	{ "sites", show_sites, NULL },

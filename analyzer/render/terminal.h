@@ -20,6 +20,7 @@ typedef void section_fn(struct terminal *t, const struct rvalue *section);
 
 void show_processes(struct terminal *t, const struct rvalue *list);
 void show_sites(struct terminal *t, const struct rvalue *list);
+void show_cow(struct terminal *t, const struct rvalue *cow);
 void show_rss(struct terminal *t, const struct rvalue *list);
 void show_fragmentation(struct terminal *t, const struct rvalue *list);
 void show_timeline(struct terminal *t, const struct rvalue *timeline);
