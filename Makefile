@@ -42,13 +42,13 @@ REPORT_OBJ := $(call obj,$(REPORT_SRC))
 DRIVER_OBJ := $(call obj,$(DRIVER_SRC))
 UNIT_OBJ := $(call obj,$(UNIT_SRC)) $(filter-out $(B)/obj/analyzer/main.c.o,$(REPORT_OBJ)) \
 	$(filter-out $(B)/obj/control/main.c.o,$(DRIVER_OBJ)) \
-	$(filter-out $(B)/obj/preload/hooks/% $(B)/obj/preload/init.c.o $(B)/obj/preload/environ.c.o $(B)/obj/preload/fork.c.o,$(SHIM_OBJ))
+	$(filter-out $(B)/obj/preload/hooks/% $(B)/obj/preload/init.c.o $(B)/obj/preload/arm.c.o $(B)/obj/preload/environ.c.o $(B)/obj/preload/fork.c.o,$(SHIM_OBJ))
 INTEGRATION_OBJ := $(call obj,$(INTEGRATION_SRC)) $(filter-out $(B)/obj/analyzer/main.c.o,$(REPORT_OBJ))
 PROGRAMS := $(patsubst tests/programs/%,$(B)/programs/%,$(basename $(PROGRAM_SRC)))
 PROGRAM_SOS := $(patsubst %.so.c,$(B)/programs/%.so,$(notdir $(PROGRAM_SO_SRC)))
 
 REPORT_LIBS := -ldw -lelf -lcjson -lstdc++ -lm
-DRIVER_LIBS :=
+DRIVER_LIBS := -lcjson -lncurses
 
 .PHONY: all
 all: $(B)/libmemtrace.so $(B)/memtrace $(B)/memtrace-report ## build the three programs
@@ -97,7 +97,7 @@ $(B)/memtrace: $(DRIVER_OBJ)
 
 $(B)/unit-tests: $(UNIT_OBJ)
 	$(if $(Q),@echo "  LINK    $@")
-	$(Q)$(CXX) $(SANFLAGS) $^ $(REPORT_LIBS) -lgtest -lgtest_main -lpthread -o $@
+	$(Q)$(CXX) $(SANFLAGS) $^ $(REPORT_LIBS) -lncurses -lgtest -lgtest_main -lpthread -o $@
 
 $(B)/integration-tests: $(INTEGRATION_OBJ)
 	$(if $(Q),@echo "  LINK    $@")

@@ -17,11 +17,12 @@ static const struct command {
 	{ "report", command_report, "report ...", "read a trace: hands over to memtrace-report" },
 	{ "doctor", command_doctor, "doctor [PID|CMD]",
 	  "can this machine and program be recorded?" },
-	{ "attach", NULL, "", "" },
-	{ "detach", NULL, "", "" },
-	{ "status", NULL, "", "" },
-	{ "mark", NULL, "", "" },
-	{ "top", NULL, "", "" },
+	{ "attach", command_attach, "attach PID [--tree] [OPTION...]",
+	  "record a process that runs" },
+	{ "detach", command_detach, "detach PID", "stop recording it; it runs on" },
+	{ "status", command_status, "status [PID]", "what is being recorded" },
+	{ "mark", command_mark, "mark PID LABEL", "put a mark on the timeline" },
+	{ "top", command_top, "top PID|TRACE [--once] [--json]", "live view of a recording" },
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -32,8 +33,15 @@ int command_help(void)
 	for (size_t i = 0; i < COMMANDS; i++)
 		if (commands[i].run)
 			printf("  memtrace %-36s %s\n", commands[i].usage, commands[i].help);
-	printf("\noptions of run:\n");
+	printf("\noptions of run and attach:\n");
 	run_options_help();
+	printf("\noptions of run:\n"
+	       "  --on-threshold CMD                 run CMD when RAM or cgroup pass 70, 80, 90 "
+	       "%%\n");
+	printf("\noptions of attach:\n"
+	       "  --tree                             its children, too, now and later\n"
+	       "  --duration S                       stop after S seconds, and wait for it\n"
+	       "  --wait S                           for a silent process to answer [30]\n");
 	return fflush(stdout) ? EXIT_OWN_FAILURE : 0;
 }
 

@@ -17,7 +17,15 @@ int command_dispatch(int argc, char **argv);
 int command_run(int argc, char **argv);
 int command_report(int argc, char **argv);
 int command_doctor(int argc, char **argv);
+int command_attach(int argc, char **argv);
+int command_detach(int argc, char **argv);
+int command_status(int argc, char **argv);
+int command_mark(int argc, char **argv);
+int command_top(int argc, char **argv);
 int command_help(void);
+
+/* The process id in `text`. 0, or after a message the status to leave with. */
+int process_argument(const char *verb, const char *text, pid_t *pid);
 
 /* "memtrace: ..." and a newline on standard error. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -38,8 +46,13 @@ const char *why_not_traced(const char *path);
 int preload_shim(void);
 
 /* Runs argv and stays its parent until it ends: signals forwarded, stops followed, orphans reaped.
+ * on_threshold: NULL, or a shell's command to run each time that memory passes a threshold.
  * The status to leave with: the command's own, 128+N, 126, 127 or 125. */
-int supervise(char *const argv[]);
+int supervise(char *const argv[], const char *on_threshold);
+
+/* Looks whether RAM or the cgroup's memory has passed 70, 80 or 90 % since the last look, and if so
+ * starts `command` by /bin/sh, with MEMTRACE_THRESHOLD ("RAM 80") in its environment. */
+void pressure_look(const char *command);
 
 /*
  * Options of `memtrace run`, from options.def: argv[*at] is one; sets its variable in the
@@ -47,5 +60,9 @@ int supervise(char *const argv[]);
  */
 int run_option(int argc, char **argv, int *at);
 void run_options_help(void);
+
+/* The same, for a process that runs: *name of the variable without MEMTRACE_, and its value. */
+int recording_option(const char *verb, int argc, char **argv, int *at, const char **name,
+		     const char **value);
 
 #endif

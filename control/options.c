@@ -32,7 +32,6 @@ static const struct {
 	const char *option, *value;
 } unbuilt[] = {
 	{ "gpu", "on" },
-	{ "warn", NULL },
 };
 
 static int is_built(const struct option *o, const char *value, size_t length)
@@ -112,7 +111,8 @@ static const struct option *option_find(const char *name, size_t length)
 	return NULL;
 }
 
-int run_option(int argc, char **argv, int *at)
+int recording_option(const char *verb, int argc, char **argv, int *at, const char **variable,
+		     const char **chosen)
 {
 	const char *word = argv[*at];
 	const char *name = word + 1 + (word[1] == '-');
@@ -121,7 +121,7 @@ int run_option(int argc, char **argv, int *at)
 	const char *value;
 
 	if (!o) {
-		complain("run: no option %s; see memtrace --help", word);
+		complain("%s: no option %s; see memtrace --help", verb, word);
 		return EXIT_OWN_FAILURE;
 	}
 	if (equals)
@@ -131,23 +131,37 @@ int run_option(int argc, char **argv, int *at)
 	else if (*at + 1 < argc)
 		value = argv[++*at];
 	else {
-		complain("run: --%s needs a value (%s)", o->name, o->argument);
+		complain("%s: --%s needs a value (%s)", verb, o->name, o->argument);
 		return EXIT_OWN_FAILURE;
 	}
 	if (!valid(o, value)) {
-		complain("run: --%s %s: not a valid value (%s)", o->name, value, o->argument);
+		complain("%s: --%s %s: not a valid value (%s)", verb, o->name, value, o->argument);
 		return EXIT_OWN_FAILURE;
 	}
 	if (!is_built(o, value, strlen(value))) {
-		complain("run: --%s%s%s is not built yet", o->name, is_switch(o) ? "" : "=",
+		complain("%s: --%s%s%s is not built yet", verb, o->name, is_switch(o) ? "" : "=",
 			 is_switch(o) ? "" : value);
 		return EXIT_USAGE;
 	}
-	if (setenv(o->variable, value, 1) < 0) {
+	*variable = o->variable + strlen("MEMTRACE_");
+	*chosen = value;
+	++*at;
+	return 0;
+}
+
+int run_option(int argc, char **argv, int *at)
+{
+	const char *name, *value;
+	char variable[64];
+	int err = recording_option("run", argc, argv, at, &name, &value);
+
+	if (err)
+		return err;
+	snprintf(variable, sizeof(variable), "MEMTRACE_%s", name);
+	if (setenv(variable, value, 1) < 0) {
 		complain("run: %s", strerror(errno));
 		return EXIT_OWN_FAILURE;
 	}
-	++*at;
 	return 0;
 }
 

@@ -17,6 +17,7 @@
 #include "sys/fmt.h"
 #include "sys/sys.h"
 
+static char *token; /* MEMTRACE_TRACE's value in the environment; NULL: there is none */
 static char *token_number; /* the 8 digits in MEMTRACE_TRACE's value */
 
 /* The absolute path of this library; empty if it can't be told. */
@@ -56,7 +57,7 @@ static char *absolute_preload(char *entry)
 	own_path(own, sizeof(own));
 	base = base_name(own, strlen(own));
 	base_length = strlen(base);
-	fresh = base_length ? mt_mem_alloc(strlen(entry) + strlen(own) + 2) : NULL;
+	fresh = base_length ? mt_mem_keep(strlen(entry) + strlen(own) + 2) : NULL;
 	if (!fresh)
 		return entry;
 	out = fresh + mt_fmt(fresh, 32, "LD_PRELOAD=");
@@ -82,21 +83,38 @@ static char *absolute_preload(char *entry)
 
 static char *token_entry(void)
 {
-	char *entry = mt_file.header ? mt_mem_alloc(MT_PATH_MAX + 256) : NULL;
-	size_t n;
+	char *entry = mt_mem_keep(MT_PATH_MAX + 256);
 
 	if (!entry)
 		return NULL;
-	n = mt_fmt(entry, 32, "MEMTRACE_TRACE=");
-	mt_file_token(entry + n, MT_PATH_MAX + 200, mt_process.number);
-	token_number = entry + n;
-	for (int colons = 0; colons < 5; token_number++)
-		colons += *token_number == ':';
+	token = entry + mt_fmt(entry, 32, "MEMTRACE_TRACE=");
+	mt_environ_renew(mt_file.header != NULL);
 	return entry;
 }
 
+void mt_environ_renew(int with)
+{
+	char *fresh;
+
+	if (!token)
+		return;
+	/* The first byte last: till then the value is empty, which means no trace. */
+	__atomic_store_n(token, '\0', __ATOMIC_RELEASE);
+	token_number = NULL;
+	fresh = with ? mt_mem_map(2 * MT_PATH_MAX) : NULL;
+	if (!fresh)
+		return;
+	mt_file_token(fresh, MT_PATH_MAX + 200, mt_process.number);
+	memcpy(token + 1, fresh + 1, strlen(fresh));
+	token_number = token + 1;
+	for (int colons = 0; colons < 5; token_number++)
+		colons += *token_number == ':';
+	__atomic_store_n(token, fresh[0], __ATOMIC_RELEASE);
+	mt_mem_unmap(fresh, 2 * MT_PATH_MAX);
+}
+
 /* In place: whoever copied the vector shares the string. */
-static void renew_number(uint32_t number)
+void mt_environ_number(uint32_t number)
 {
 	for (int i = 0; token_number && i < 8; i++)
 		token_number[i] = "0123456789abcdef"[number >> (28 - 4 * i) & 15];
@@ -105,13 +123,13 @@ static void renew_number(uint32_t number)
 void mt_environ_install(void)
 {
 	size_t count = 0, n = 0;
-	char **fresh, *token;
+	char **fresh, *entry;
 
 	while (environ && environ[count])
 		count++;
-	fresh = mt_mem_alloc((count + 2) * sizeof(*fresh));
-	token = token_entry();
-	if (!fresh || (!token && mt_file.header))
+	fresh = mt_mem_keep((count + 2) * sizeof(*fresh));
+	entry = token_entry();
+	if (!fresh || !entry)
 		return;
 	for (size_t i = 0; i < count; i++) {
 		if (!strncmp(environ[i], "MEMTRACE_TRACE=", 15))
@@ -120,9 +138,8 @@ void mt_environ_install(void)
 				     ? environ[i]
 				     : absolute_preload(environ[i]);
 	}
-	if (token) /* none: dormant */
-		fresh[n++] = token;
+	fresh[n++] = entry;
 	fresh[n] = NULL;
 	environ = fresh;
-	mt_process_on_number = renew_number;
+	mt_process_on_number = mt_environ_number;
 }

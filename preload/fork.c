@@ -54,10 +54,27 @@ static void fork_parent(void)
 	mt_cow_forked();
 }
 
+/* A child that is not to record, because its parent does not, or not with its children. */
+static void child_dormant(void)
+{
+	mt_tls.guard = MT_GUARD_SELF;
+	*mt_generation = 1;
+	mt_thread_child(mt_tls.thread);
+	mt_gate_reset();
+	if (mt_tls.thread)
+		mt_tls.thread->busy = 0;
+	mt_arm_child();
+	mt_tls.guard = MT_GUARD_NONE;
+}
+
 static void child_reset(uint64_t time, uint32_t inexact)
 {
 	struct mt_thread *t = mt_tls.thread;
 
+	if (!recording() || !mt_arm_child_records()) {
+		child_dormant();
+		return;
+	}
 	mt_tls.guard = MT_GUARD_SELF;
 	mt_log_close();
 	if (mt_generation)
@@ -72,15 +89,19 @@ static void child_reset(uint64_t time, uint32_t inexact)
 	mt_gate_reset();
 	if (t)
 		t->busy = 0;
+	mt_arm_child();
 	mt_tls.guard = MT_GUARD_NONE;
 }
 
 static void fork_child(void)
 {
-	if (!made)
-		return;
+	int was_made = made;
+
 	made = 0;
-	child_reset(pending.time, pending.inexact);
+	if (was_made)
+		child_reset(pending.time, pending.inexact);
+	else if (!mt_tls.guard)
+		child_reset(mt_clock_now(), 1); /* recording began while the fork was made */
 }
 
 /* _Fork or a raw clone: no handler ran, the wiped generation page gave it away. When it happened

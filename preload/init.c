@@ -21,6 +21,7 @@
 
 #include "core/clock.h"
 #include "core/config.h"
+#include "core/control.h"
 #include "core/forked.h"
 #include "core/guard.h"
 #include "core/mem.h"
@@ -46,11 +47,11 @@ static char *const *start_environ;
 /* The environment before libc has set `environ`: the kernel's copy. */
 static char *const *early_environ(void)
 {
-	char *text = mt_mem_map(ENVIRON_BYTES), **vector;
+	char *text = mt_mem_keep(ENVIRON_BYTES), **vector;
 	ssize_t size = text ? mt_sys_slurp("/proc/self/environ", text, ENVIRON_BYTES) : -1;
 	size_t n = 0, room = 4096;
 
-	vector = mt_mem_map(room * sizeof(*vector));
+	vector = mt_mem_keep(room * sizeof(*vector));
 	if (size <= 0 || !vector)
 		return NULL;
 	for (char *p = text; p < text + size && n < room - 1; p += strlen(p) + 1)
@@ -70,25 +71,26 @@ static const char *variable(const char *name)
 
 static const struct {
 	const char *fact;
-	const char *names[3];
+	const char *names[5];
 } ranks[] = {
-	{ "rank", { "RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK" } },
-	{ "local_rank", { "LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK" } },
-	{ "world_size", { "WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE" } },
+	{ "rank", { "RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK" } },
+	{ "local_rank",
+	  { "LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID" } },
+	{ "world_size", { "WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE" } },
 };
 
 static const char *rank_value(size_t which)
 {
 	const char *value = NULL;
 
-	for (size_t i = 0; i < 3 && !value; i++)
+	for (size_t i = 0; i < 5 && ranks[which].names[i] && !value; i++)
 		value = variable(ranks[which].names[i]);
 	return value;
 }
 
 /* ---- the trace ----------------------------------------------------------------------------------- */
 
-static int trace_join(void)
+static int trace_join(int late)
 {
 	const char *number = mt_config.trace;
 	int err = mt_file_join(mt_config.trace);
@@ -98,7 +100,7 @@ static int trace_join(void)
 	for (int colons = 0; *number && colons < 5; number++)
 		colons += *number == ':';
 	mt_process.parent = (uint32_t)mt_parse_number(&number, 16);
-	mt_process.reason = MT_PROCESS_EXEC;
+	mt_process.reason = late ? MT_PROCESS_ATTACHED : MT_PROCESS_EXEC;
 	mt_process.pid = (uint32_t)mt_sys_getpid();
 	mt_clock_is_tsc = (mt_file.header->flags & MT_FILE_TSC) != 0;
 	is_root = mt_file.header->root_pid == mt_process.pid &&
@@ -108,15 +110,17 @@ static int trace_join(void)
 	return 0;
 }
 
-static int trace_create(void)
+static int trace_create(int late)
 {
 	static char path[MT_PATH_MAX];
 	const char *rank = rank_value(0);
 	int moved, err;
 
 	is_root = 1;
-	mt_log_init((int)mt_config.log);
-	mt_config_complain();
+	if (!late || mt_config.warn)
+		mt_log_init((int)mt_config.log);
+	if (!late)
+		mt_config_complain();
 	mt_clock_is_tsc = mt_clock_tsc_is_usable();
 	err = mt_place_expand(mt_config.out, rank ? rank : "0", path, sizeof(path));
 	if (!err)
@@ -188,49 +192,86 @@ static void image_facts(struct mt_thread *t)
 		fact(t, ranks[i].fact, rank_value(i));
 }
 
-/* The first records of this image: it is in the trace even if it never allocates. */
-static void introduce(void)
+static void pressure_mark(struct mt_thread *t, const char *label)
 {
-	struct mt_thread *t = mt_thread_adopt();
+	mt_record_mark(t, MT_MARK_MARK, 0, label);
+}
+
+/* The first records of this image: it is in the trace even if it never allocates. */
+static void introduce(int late)
+{
+	struct mt_thread *t = mt_tls.thread ? mt_tls.thread : mt_thread_adopt();
 
 	if (!t)
 		return;
-	mt_stack_init(t, (unsigned int)mt_config.depth, mt_config.python != MT_PYTHON_OFF);
+	mt_stack_init(t, (unsigned int)mt_config.depth, mt_config.python != MT_PYTHON_OFF, late);
 	image_facts(t);
 	if (mt_process.reason == MT_PROCESS_ROOT) {
 		machine_facts(t);
 		mode_facts(t);
 	}
-	if (mt_config.python == MT_PYTHON_OBJECTS && mt_pymem_install())
+	if (mt_config.python == MT_PYTHON_OBJECTS && mt_pymem_install(late))
 		fact(t, "python_mode", "objects");
+	mt_pressure_mark = pressure_mark;
 	mt_pages_before = mt_record_looked;
 	mt_cow_init((uint64_t)mt_config.cow_interval);
 	mt_sampler_init(t, (uint64_t)mt_config.interval);
 }
 
+int mt_recording_begin(int late)
+{
+	int err;
+
+	mt_file.max_bytes = (uint64_t)mt_config.max_bytes;
+	if (mt_config.mode == MT_MODE_SAMPLE)
+		mt_sample_mean = (uint64_t)mt_config.sample_bytes;
+	err = *mt_config.trace ? trace_join(late) : trace_create(late);
+	if (err < 0) {
+		mt_sampling_reset();
+		return err;
+	}
+	mt_gate_init();
+	mt_thread_init();
+	mt_record_init(mt_config.mode == MT_MODE_FULL && mt_config.events == MT_EVENTS_FOLDED);
+	introduce(late);
+	return 0;
+}
+
+/* A process that may be told to record later: what only its start can do. */
+static void start_dormant(void)
+{
+	mt_gate_init();
+	mt_thread_init();
+	mt_stack_prepare();
+	if (mt_config.python == MT_PYTHON_OBJECTS)
+		mt_pymem_install(0);
+	mt_control_own.state = MT_CONTROL_DORMANT;
+}
+
 static int start(void)
 {
+	uint32_t pid = (uint32_t)mt_sys_getpid();
+
+	mt_control_own.state = MT_CONTROL_OFF;
 	if (mt_real_resolve() < 0 || getauxval(AT_SECURE))
 		return -1;
 	start_environ = environ ? (char *const *)environ : early_environ();
 	mt_config_read(start_environ);
-	if (mt_config.mode == MT_MODE_DORMANT)
+	mt_control_make(pid, mt_process_start(pid));
+	/* Of a dormant parent that was told to record, with what it starts. */
+	if (mt_config.mode == MT_MODE_DORMANT && *mt_config.trace)
+		mt_config.mode = MT_MODE_FULL;
+	if (mt_config.mode == MT_MODE_DORMANT || mt_recording_begin(0) < 0) {
+		start_dormant();
 		return -1;
-	mt_file.max_bytes = (uint64_t)mt_config.max_bytes;
-	if (mt_config.mode == MT_MODE_SAMPLE)
-		mt_sample_mean = (uint64_t)mt_config.sample_bytes;
-	if ((*mt_config.trace ? trace_join() : trace_create()) < 0)
-		return -1;
-	mt_gate_init();
-	mt_thread_init();
-	mt_record_init(mt_config.mode == MT_MODE_FULL && mt_config.events == MT_EVENTS_FOLDED);
-	introduce();
+	}
+	mt_recording_began();
 	return 0;
 }
 
 static void first_call(void)
 {
-	uint32_t fresh = MT_STATE_NEW;
+	uint32_t fresh = MT_STATE_NEW, light = MT_LIGHT_NONE;
 	int saved = errno;
 	uint32_t next;
 
@@ -239,15 +280,17 @@ static void first_call(void)
 		return;
 	mt_tls.guard = MT_GUARD_SELF;
 	next = start() < 0 ? MT_STATE_OFF : MT_STATE_RUNNING;
-	mt_cxx_decide(next == MT_STATE_RUNNING);
+	mt_cxx_decide(mt_control_own.state != MT_CONTROL_OFF);
 	if (next == MT_STATE_OFF && mt_real.malloc && mt_real.calloc && mt_real.realloc &&
 	    mt_real.free)
-		mt_light = MT_LIGHT_PASS;
+		light = MT_LIGHT_PASS;
 	else if (next == MT_STATE_RUNNING && mt_config.mode == MT_MODE_SAMPLE)
-		mt_light = MT_LIGHT_SAMPLE;
+		light = MT_LIGHT_SAMPLE;
 	mt_tls.guard = MT_GUARD_NONE;
 	/* Release: who sees RUNNING sees the resolved functions and the trace. */
 	__atomic_store_n(&mt_state, next, __ATOMIC_RELEASE);
+	mt_control_set_light(light);
+	mt_control_publish();
 	errno = saved;
 }
 
@@ -343,8 +386,14 @@ __attribute__((constructor)) static void constructor(void)
 	struct mt_thread *t;
 
 	first_call();
-	if (mt_state == MT_STATE_OFF && mt_config.mode == MT_MODE_DORMANT)
+	if (mt_state == MT_STATE_OFF && mt_control_own.state == MT_CONTROL_DORMANT) {
+		mt_tls.guard = MT_GUARD_SELF;
 		mt_environ_install(); /* children are dormant, too, wherever they run */
+		mt_arm_prepare();
+		mt_fork_init();
+		on_exit(at_exit, NULL);
+		mt_tls.guard = MT_GUARD_NONE;
+	}
 	if (mt_state == MT_STATE_RUNNING) {
 		t = mt_enter();
 		mt_tls.guard = MT_GUARD_SELF;
@@ -354,6 +403,7 @@ __attribute__((constructor)) static void constructor(void)
 		}
 		mt_tls.guard = MT_GUARD_SELF;
 		mt_environ_install();
+		mt_arm_prepare();
 		mt_fork_init();
 		on_exit(at_exit, NULL);
 		mt_stack_verify((unsigned int)mt_config.verify);

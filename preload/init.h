@@ -6,6 +6,28 @@
 #ifndef MEMTRACE_PRELOAD_INIT_H
 #define MEMTRACE_PRELOAD_INIT_H
 
+#include <stdint.h>
+
+/* Recording begins: trace, dictionaries, first records. late: not at the program's start. 0 or
+ * -errno. Guard held. */
+int mt_recording_begin(int late);
+
+/* In arm.c: the control page says so. */
+void mt_recording_began(void);
+
+/* From the constructor: what can't be looked up later. */
+void mt_arm_prepare(void);
+
+/* In a forked child, after everything else: a control page of its own. */
+void mt_arm_child(void);
+
+/* In a forked child: is it to record, as its parent does? */
+int mt_arm_child_records(void);
+
+/* Lets go of everything a recording needs; no thread is inside a hook. child: of a process that was
+ * forked, whose parent goes on. */
+void mt_arm_forget(int child);
+
 /* Registers the fork handlers. 0 or -errno. */
 int mt_fork_init(void);
 
@@ -13,12 +35,18 @@ int mt_fork_init(void);
  * Called from the constructor: libc has set up `environ` by then. */
 void mt_environ_install(void);
 
+/* What children that are started from now on join; with: this trace, or none. In place: whoever has
+ * a copy of the vector sees it. */
+void mt_environ_renew(int with);
+void mt_environ_number(uint32_t number);
+
 /* Decides, at the first call of any hook, whether C++ operators are recorded (hooks/cxx.c); if not,
- * they are taken out of our symbol table. recording: the shim is not off. */
+ * they are taken out of our symbol table. recording: the shim records, or may later. */
 void mt_cxx_decide(int recording);
 
-/* Wraps CPython's allocators for MEM and OBJ, if this program has them. 1: done. */
-int mt_pymem_install(void);
+/* Wraps CPython's allocators for MEM and OBJ, if this program has them. 1: done. late: only says
+ * whether that was done at the start. */
+int mt_pymem_install(int late);
 
 /* Has the program put other allocators in their place since (PYTHONMALLOC=debug, -X dev)? */
 int mt_pymem_was_replaced(void);

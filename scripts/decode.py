@@ -60,9 +60,13 @@ FRAMED = {
     0x31: ("RANGE", "time:T scan:U start:U pages:U prot:U flags:U dev:U inode:U offset:U "
                     "name:STR runs:STR"),
     0x32: ("SCAN_END", "time:T id:U complete:U cpu_ns:U"),
+    0x34: ("DESCRIPTORS", "time:T pid:U open:U left_out:U files:STR"),
+    0x35: ("LAUNCH", "time:T python:P"),
     0x38: ("ARENA", "time:T scan:U start:U end:U arena:U top:U"),
     0x39: ("STACK", "time:T scan:U tid:U start:U end:U"),
     0x3a: ("POOLS", "time:T scan:U start:U size:U pool_bytes:U pools:STR"),
+    0x50: ("BEFORE", "time:T took_ns:U heap_used:U heap_free:U heap_mapped:U heap_arena:U anon:U "
+                     "swap:U file:U shmem:U brk:U stacks:U libraries:U"),
 }
 # Section 3.7: what chunks of kind 1 and 2 hold.
 NURSERY = struct.Struct("<IIQ64sQQQQ16x")

@@ -59,6 +59,7 @@ void analyse_rss(struct analysis_input *in, struct result *doc);
 void analyse_fragmentation(struct analysis_input *in, struct result *doc);
 void analyse_sites(struct analysis_input *in, struct result *doc);
 void analyse_timeline(struct analysis_input *in, struct result *doc);
+void analyse_shm(struct analysis_input *in, struct result *doc);
 void analyse_growth(struct analysis_input *in, struct result *doc);
 void analyse_cow(struct analysis_input *in, struct result *doc); /* cow.c */
 void analyse_findings(struct analysis_input *in, struct result *doc);

@@ -11,9 +11,8 @@
 #include "analysis/common.h"
 
 static void (*const rules[])(struct findings *all) = {
-	find_leaks,	find_python_growth, find_churn,	       find_killed,
-	find_uncovered, find_oom_risk,	    find_fragmentation, find_cow,
-	find_eager,
+	find_leaks,    find_python_growth, find_churn, find_killed, find_uncovered, find_older,
+	find_oom_risk, find_fragmentation, find_shm,   find_cow,    find_eager,
 };
 
 /* ---- making one

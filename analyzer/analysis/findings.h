@@ -65,6 +65,8 @@ void find_eager(struct findings *all); /* findings_cow.c */
 void find_killed(struct findings *all); /* findings_process.c */
 void find_uncovered(struct findings *all); /* findings_process.c */
 void find_fragmentation(struct findings *all); /* findings_fragmentation.c */
+void find_older(struct findings *all); /* before.c */
 void find_oom_risk(struct findings *all); /* findings_process.c */
+void find_shm(struct findings *all); /* findings_shm.c */
 
 #endif

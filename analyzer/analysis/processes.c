@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "analysis/analysis.h"
+#include "analysis/before.h"
 #include "analysis/common.h"
 
 static const char *const end_names[] = {
@@ -17,15 +18,18 @@ static void put_worker(struct result *doc, struct rvalue *o, const struct proces
 {
 	struct rvalue *w;
 
-	if (!p->worker.is) {
+	if (!p->worker.is && !p->worker.threads) {
 		r_null(doc, o, "worker");
 		return;
 	}
 	w = r_object(doc, o, "worker");
 	r_string(doc, w, "loader", p->worker.loader);
 	put_id(doc, w, "index", p->worker.index < 0 ? NO_ID : (uint32_t)p->worker.index);
-	put_id(doc, w, "of", p->worker.of < 0 ? NO_ID : (uint32_t)p->worker.of);
-	r_string(doc, w, "start_method", p->worker.start_method);
+	put_id(doc, w, "of",
+	       p->worker.threads  ? p->worker.threads
+	       : p->worker.of < 0 ? NO_ID
+				  : (uint32_t)p->worker.of);
+	r_string(doc, w, "start_method", p->worker.is ? p->worker.start_method : "thread");
 }
 
 static void put_end(struct result *doc, struct rvalue *o, const struct process *p)
@@ -37,6 +41,29 @@ static void put_end(struct result *doc, struct rvalue *o, const struct process *
 		r_int(doc, end, "code", p->end_code);
 	else
 		r_null(doc, end, "code");
+}
+
+/* What was there when recording began in mid-run; null where it began with the process. */
+static void put_before(struct result *doc, struct rvalue *o, const struct process *p)
+{
+	struct before b;
+	struct rvalue *parts;
+
+	if (!before_of(p, &b)) {
+		r_null(doc, o, "predates_attach_bytes");
+		return;
+	}
+	if (b.known)
+		put_count(doc, o, "predates_attach_bytes", b.bytes);
+	else
+		r_null(doc, o, "predates_attach_bytes");
+	parts = r_object(doc, o, "predates_attach");
+	for (size_t i = 0; i < BEFORE_PARTS; i++)
+		if (b.parts[i].known)
+			put_count(doc, parts, b.parts[i].name, b.parts[i].bytes);
+		else
+			r_null(doc, parts, b.parts[i].name);
+	put_count(doc, parts, "frees", p->unknown_frees);
 }
 
 static void put_memory(struct result *doc, struct rvalue *o, const struct model *m,
@@ -72,7 +99,8 @@ static void put_memory(struct result *doc, struct rvalue *o, const struct model 
 		     ESTIMATE(s, inherited_freed.count), count);
 	put_measured(doc, o, "peak_rss_bytes", p->peak_rss);
 	put_measured(doc, o, "peak_pss_bytes", p->peak_pss);
-	r_null(doc, o, "predates_attach_bytes");
+	put_before(doc, o, p);
+	put_measured(doc, o, "peak_descriptors", p->most_descriptors);
 	put_count(doc, o, "lost_events", p->lost_events);
 	put_count(doc, o, "missed_frees", p->missed_frees);
 }

@@ -18,6 +18,7 @@ const struct analysis analyses[] = {
 	{ "tree", "the process tree as a whole", analyse_tree },
 	{ "capacity", "the limit on memory and how near it came", analyse_capacity },
 	{ "processes", "each process", analyse_processes },
+	{ "shm", "shared memory, each object once", analyse_shm },
 	{ "growth", "what is lost, grows, or is bounded: a verdict per site", analyse_growth },
 	{ "cow", "what forked workers copied of what they shared", analyse_cow },
 	{ "rss", "what was resident in each process", analyse_rss },

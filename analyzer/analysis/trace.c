@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "analysis/analysis.h"
+#include "analysis/before.h"
 #include "analysis/common.h"
 #include "analysis/growth.h"
 
@@ -96,6 +97,27 @@ static struct totals totals_of(const struct model *m)
 	return t;
 }
 
+/* Of processes whose recording began in mid-run; null: there is none. */
+static void put_older(struct result *doc, struct rvalue *o, const struct model *m)
+{
+	uint64_t bytes = 0;
+	bool late = false, known = true;
+	struct before b;
+
+	for (size_t i = 0; i < m->process_count; i++)
+		if (before_of(&m->processes[i], &b)) {
+			late = true;
+			known &= b.known;
+			bytes += b.bytes;
+		}
+	if (late && known)
+		put_count(doc, o, "predates_attach_bytes", bytes);
+	else
+		r_null(doc, o, "predates_attach_bytes");
+	r_bool(doc, o, "began_late", late);
+	put_count(doc, o, "predating_frees", m->older_frees);
+}
+
 void analyse_trace(struct analysis_input *in, struct result *doc)
 {
 	const struct model *m = in->m;
@@ -130,6 +152,7 @@ void analyse_trace(struct analysis_input *in, struct result *doc)
 	put_count(doc, o, "lost_events", m->lost_events);
 	put_count(doc, o, "missed_frees", m->missed_frees);
 	put_count(doc, o, "unknown_frees", m->unknown_frees);
+	put_older(doc, o, m);
 	r_bool(doc, o, "recovered", t.recovered);
 	r_bool(doc, o, "running", t.running);
 	in->notes = r_array(doc, o, "notes"); /* those on symbols come when all are looked up */

@@ -29,6 +29,8 @@ static const struct command commands[] = {
 	  SECTIONS("processes", "rss", "fragmentation", "sites") },
 	{ "check", cmd_check, "is the trace whole? what was lost, recovered, cut", NULL },
 	{ "dump", cmd_dump, "the records, as text or (--json) one JSON object per line", NULL },
+	{ "watch", cmd_watch, "what `memtrace top` shows, as JSON: watch TRACE [SECONDS [TIMES]]",
+	  NULL },
 	{ "leaks", NULL, NULL, NULL },
 	{ "growth", NULL, NULL, NULL },
 	{ "gpu", NULL, NULL, NULL },

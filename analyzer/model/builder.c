@@ -138,10 +138,11 @@ static void process_start(struct builder *b, struct proc *p, uint32_t id)
 	out->pid = (uint32_t)p->ev.pid;
 	out->ppid = (uint32_t)p->ev.ppid;
 	out->parent = out->image_of = NO_ID;
-	out->reason = p->ev.reason <= MT_PROCESS_EXEC ? (enum mt_process_reason)p->ev.reason
-						      : MT_PROCESS_ROOT;
+	out->reason = p->ev.reason <= MT_PROCESS_ATTACHED ? (enum mt_process_reason)p->ev.reason
+							  : MT_PROCESS_ROOT;
 	out->rank = -1;
 	out->worker.index = out->worker.of = -1;
+	out->worker.owner = NO_ID;
 	out->fork_inexact = p->ev.flags & 1;
 	out->start = out->end = timebase_ns(&b->clocks.items[p->trace], p->first_time);
 	if (!p->known)
@@ -237,6 +238,8 @@ static void proc_release(struct proc *p)
 	for (size_t i = 0; i < p->facts.count; i++)
 		free(p->facts.items[i]);
 	vec_release(&p->facts);
+	vec_release(&p->asked);
+	vec_release(&p->launches);
 }
 
 void builder_free(struct builder *b)
@@ -254,6 +257,10 @@ void builder_free(struct builder *b)
 	for (size_t i = 0; i < b->foreign.count; i++)
 		page_walk_release(&b->foreign.items[i].walk);
 	vec_release(&b->foreign);
+	hashmap_release(&b->shm.index);
+	vec_release(&b->shm.objects);
+	vec_release(&b->shm.uses);
+	vec_release(&b->shm.unlinks);
 	hashmap_release(&b->numbers);
 	hashmap_release(&b->note_set);
 	hashmap_release(&b->module_set);

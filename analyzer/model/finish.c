@@ -36,6 +36,8 @@ static void resolve_stacks(struct builder *b, struct proc *p)
 		c->native = stack_native(b, p, c->native);
 		c->python = stack_python(b, p, c->python);
 	}
+	for (size_t i = 0; i < p->launches.count; i++)
+		p->launches.items[i].python = stack_python(b, p, p->launches.items[i].python);
 }
 
 /* ---- processes ------------------------------------------------------------------------------- */
@@ -81,6 +83,7 @@ static void hand_lists(struct proc *p, struct process *out)
 		p->facts.items[p->facts.count - 1] = NULL;
 	}
 	out->facts = p->facts.items;
+	out->most_descriptors = p->open_most;
 	out->backing = p->backing.items;
 	out->backing_count = p->backing.count;
 	memset(&p->backing, 0, sizeof(p->backing));
@@ -277,7 +280,8 @@ static void sort_sites(struct sites *all)
 
 /* All uses of a process; its backing events get sites of the run. Returns which site of the run
  * each of its own became. */
-static uint32_t *add_process(struct sites *all, struct proc *p, struct process *out)
+static uint32_t *add_process(struct sites *all, struct builder *b, struct proc *p,
+			     struct process *out)
 {
 	uint32_t *site = xcalloc(p->sites.count, sizeof(*site));
 	size_t kept = 0;
@@ -292,13 +296,14 @@ static uint32_t *add_process(struct sites *all, struct proc *p, struct process *
 			out->backing[kept++] = e;
 	}
 	out->backing_count = kept;
+	shm_sites(b, p, site);
 	for (size_t k = 0; k < out->phase_site_count; k++)
 		out->phase_sites[k].site = site[out->phase_sites[k].site];
 	return site;
 }
 
 /* Sites were sorted: their numbers are their places from now on. */
-static void number_sites(struct sites *all, struct model *m)
+static void number_sites(struct sites *all, struct builder *b, struct model *m)
 {
 	uint32_t *place = xcalloc(all->sites.count, sizeof(*place));
 
@@ -316,6 +321,7 @@ static void number_sites(struct sites *all, struct model *m)
 	walk_sites_sorted(m, place);
 	sharing_sites_sorted(m, place);
 	phases_sites_sorted(m, place);
+	shm_renumber_sites(b, place);
 	free(place);
 }
 
@@ -330,7 +336,7 @@ static void build_sites(struct builder *b, const uint32_t *new_id)
 		struct proc *p = &b->procs.items[i];
 
 		if (new_id[i] != NO_ID)
-			of[i] = add_process(&all, p, &b->m->processes[new_id[i]]);
+			of[i] = add_process(&all, b, p, &b->m->processes[new_id[i]]);
 		for (size_t k = 0; k < p->sites.count; k++)
 			free(p->sites.items[k].cohorts);
 		vec_release(&p->sites);
@@ -344,7 +350,7 @@ static void build_sites(struct builder *b, const uint32_t *new_id)
 	merge_uses(&all);
 	sum_sites(&all, superseded);
 	sort_sites(&all);
-	number_sites(&all, b->m);
+	number_sites(&all, b, b->m);
 	index_release(&all.set);
 	b->m->sites = all.sites.items;
 	b->m->site_count = all.sites.count;
@@ -376,10 +382,11 @@ static void keep_processes(struct builder *b, const uint32_t *new_id)
 		p.id = new_id[i];
 		p.parent = renumbered(new_id, p.parent);
 		p.image_of = renumbered(new_id, p.image_of);
+		p.worker.owner = renumbered(new_id, p.worker.owner);
 		hand_lists(&b->procs.items[i], &p);
 		for (size_t k = 0; k < p.child_count; k++)
 			p.children[k].process = renumbered(new_id, p.children[k].process);
-		m->unknown_frees += p.unknown_frees;
+		*(p.late ? &m->older_frees : &m->unknown_frees) += p.unknown_frees;
 		m->missed_frees += p.missed_frees;
 		b->processes.items[kept++] = p;
 	}
@@ -399,7 +406,9 @@ static void count_data(struct builder *b, struct build_counts *counts)
 		int64_t end = b->processes.items[i].end;
 
 		c->bad_values += p->bad_values;
-		c->unknown_frees += p->unknown_frees;
+		/* Blocks from before a late beginning are freed without having been seen. */
+		if (!b->processes.items[i].late)
+			c->unknown_frees += p->unknown_frees;
 		c->missed_frees += p->missed_frees;
 		if (end > b->m->duration)
 			b->m->duration = end;
@@ -481,6 +490,7 @@ struct model *builder_finish(struct builder *b, struct build_counts *counts)
 	timeline_marks(b);
 	keep_processes(b, new_id);
 	build_sites(b, new_id);
+	shm_finish(b, new_id);
 	m = hand_over_all(b);
 	free(new_id);
 	builder_free(b);

@@ -73,6 +73,8 @@ void model_free(struct model *m)
 	free(m->processes);
 	free(m->sites);
 	free(m->uses);
+	free(m->shm);
+	free(m->shm_uses);
 	free(m->native);
 	free(m->python);
 	free(m->modules);

@@ -22,6 +22,7 @@
 #include "model/cow.h"
 #include "model/resident.h"
 #include "model/sampled.h"
+#include "model/shm.h"
 #include "util/arena.h"
 
 #ifdef __cplusplus
@@ -174,6 +175,8 @@ struct process {
 				*/
 		int32_t index, of; /* -1 unknown */
 		const char *start_method;
+		uint32_t owner; /* process whose loader it is: not its parent under a fork server */
+		uint32_t threads; /* of this process that are workers themselves */
 	} worker;
 	int64_t start, end; /* end: last event seen */
 	int64_t shutdown; /* its Python began to end; 0: not seen */
@@ -188,10 +191,14 @@ struct process {
 	int64_t peak_live_time;
 	uint64_t peak_error_bytes; /* the true peak is at most this much higher */
 	uint64_t peak_rss, peak_pss; /* 0: not measured */
+	uint64_t most_descriptors; /* open at one time; 0: not measured */
 	uint64_t lost_events, unknown_frees, missed_frees;
 	struct process_sampled *sampled; /* NULL: exact */
 	bool live_unknown; /* its live_* are 0: see model_forget_live() */
 	bool fork_inexact;
+	bool late; /* recording began in mid-run: what `before` tells was there already */
+	bool detached; /* and ended before the process did */
+	struct mt_ev_before before; /* each value one more than measured, 0: not measured */
 	struct sample *samples;
 	size_t sample_count;
 	struct thread_info *threads;
@@ -238,6 +245,10 @@ struct model {
 	size_t site_count;
 	struct site_use *uses;
 	size_t use_count;
+	struct shm_object *shm; /* shared-memory objects, by start */
+	size_t shm_count;
+	struct shm_use *shm_uses;
+	size_t shm_use_count;
 	struct native_node *native; /* [0] is the empty stack */
 	size_t native_count;
 	struct python_node *python;
@@ -252,7 +263,9 @@ struct model {
 	size_t note_count;
 	int64_t duration; /* of the longest trace */
 	int64_t brief_ns; /* below this lifetime a block is short-lived: MT_BRIEF_UNITS */
-	uint64_t events, lost_events, unknown_frees, missed_frees;
+	uint64_t events, lost_events;
+	uint64_t unknown_frees, missed_frees; /* not of blocks from before a late beginning: */
+	uint64_t older_frees;
 	uint64_t cow_extra; /* bytes that families of forked processes hold more than once, at most */
 	bool cow_known;
 	uint64_t tree_peak_pss; /* sum over processes of PSS at one time; 0: not measured */

@@ -203,6 +203,8 @@ static void block_take(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 	if (__builtin_expect(live_add(&r->live, &block, &old), 0))
 		close_missed(r, &old);
 	replay_taken(r, s, size);
+	if (size >= RECENT_LEAST)
+		shm_block_taken(r, block.key, size, site);
 	if (r->sampling)
 		sampling_taken(r, s, &block);
 	if (s->cohorts || s->live_count >= GROWTH_BLOCKS || r->resizing)
@@ -282,6 +284,8 @@ struct replay *replay_new(struct builder *b, uint32_t id, struct replay *parent)
 	if (parent) {
 		live_fork(&parent->live, &r->live);
 		maps_fork(&parent->maps, &r->maps);
+		r->now = r->p->first_time;
+		shm_fork(r);
 		r->out->inherited_live_bytes = parent->out->live_bytes +
 					       parent->out->inherited_live_bytes;
 		r->out->inherited_live_count = parent->out->live_count +
@@ -322,8 +326,7 @@ static void replay_memory(struct replay *r, const struct mt_record *rec, enum re
 			     rec->u.realloc.native, rec->u.realloc.python, rec->u.realloc.kind);
 		break;
 	case MT_EV_MAP:
-		map_take(r, rec->u.map.addr, rec->u.map.size, rec->u.map.native, rec->u.map.python,
-			 rec->u.map.kind, rec->u.map.flags & MAP_FLAG_FIXED);
+		map_record(r, &rec->u.map);
 		break;
 	case MT_EV_UNMAP:
 		if (!map_give(r, rec->u.unmap.addr, rec->u.unmap.size))
@@ -399,6 +402,8 @@ void replay_record(struct replay *r, const struct mt_record *record, enum replay
 		sampling_begin(r, stream, record->u.sampling.mean_bytes, r->now);
 		return;
 	}
+	if (shm_record(r, record))
+		return;
 	if (!is_memory[record->id & 0xff]) {
 		walk_record(r, record);
 		if (record->id == MT_EV_SCAN || record->id == MT_EV_RANGE ||
@@ -427,6 +432,7 @@ void replay_free(struct replay *r)
 
 	if (!r->counting && r->now >= r->from)
 		window_open(r);
+	shm_end(r);
 	growth_settle(r);
 	phases_settle(r);
 	phases_release(r);

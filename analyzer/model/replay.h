@@ -30,6 +30,14 @@ struct fold_count {
 	uint64_t count, bytes, brief, largest;
 };
 
+/* Where blocks of one size were allocated last; see replay_shm.c. */
+struct recent_block {
+	uint64_t key, size;
+	uint32_t site;
+};
+#define RECENT_WAYS 4
+#define RECENT_LEAST 4096 /* bytes; smaller tensors are not worth a file of their own */
+
 struct replay {
 	struct builder *b;
 	struct proc *p;
@@ -61,6 +69,7 @@ struct replay {
 	} large_freed;
 	uint32_t mean; /* of the block being taken */
 	bool resizing; /* one half of a REALLOC or REMAP is being replayed */
+	struct recent_block *recent; /* NULL: no large block so far */
 	bool missed; /* what map_removed() is told of was not given back by anybody */
 };
 
@@ -113,11 +122,21 @@ static inline void replay_freed_large(struct replay *r, uint64_t size, uint32_t 
 #define MAP_FLAG_FIXED 0x10 /* MAP_FIXED: the overlap is unmapped on purpose */
 void map_take(struct replay *r, uint64_t addr, uint64_t size, uint64_t native, uint64_t python,
 	      uint64_t kind, bool replaces);
+void map_record(struct replay *r, const struct mt_ev_map *e);
 /* size 0: the whole mapping that starts there (shmdt). False: nothing known was mapped there. */
 bool map_give(struct replay *r, uint64_t addr, uint64_t size);
 void remap_give(struct replay *r, const struct mt_ev_remap *e, uint32_t stream);
 void remap_take(struct replay *r, const struct mt_ev_remap *e, uint32_t stream);
 void break_move(struct replay *r, const struct mt_ev_brk *e);
+
+/* The struct build_use of what is being mapped, index + 1, or 0: it is no object. */
+uint32_t shm_map(struct replay *r, const struct mt_ev_map *e, uint32_t site);
+/* Of a range with a use a part has gone; `left` as in maps_removed_fn. */
+void shm_unmap(struct replay *r, uint32_t use, int left);
+void shm_block_taken(struct replay *r, uint64_t key, uint64_t size, uint32_t site);
+bool shm_record(struct replay *r, const struct mt_record *rec); /* false: not one of its records */
+void shm_fork(struct replay *r); /* r has its parent's mappings */
+void shm_end(struct replay *r);
 
 /* replay_folds.c: what was counted and not listed. */
 void folds_add(struct replay *r, const struct mt_ev_fold *e, uint32_t stream);

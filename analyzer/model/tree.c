@@ -130,6 +130,13 @@ static void find_parent(struct builder *b, const struct proc *p, struct process 
 
 	if (p->ev.parent && p->ev.parent < p->number)
 		named = earlier(out, builder_find(b, p->trace, (uint32_t)p->ev.parent));
+	/* Recording began in it when it ran: the trace was named to it by its forefather's name. */
+	if (p->ev.reason == MT_PROCESS_ATTACHED) {
+		out->parent = earlier(out, tree_holder(b, p->trace, out->ppid, out->start));
+		if (out->parent == NO_ID)
+			out->parent = named;
+		return;
+	}
 	if (p->ev.reason == MT_PROCESS_EXEC)
 		out->image_of = find_image(b, out, named);
 	if (out->image_of != NO_ID) {
@@ -294,6 +301,8 @@ static void find_end(struct builder *b, const struct proc *p, struct process *ou
 	} else if (p->exited) {
 		out->end_kind = END_EXIT;
 		out->end_code = p->exit_code;
+	} else if (out->detached) {
+		out->end_kind = END_RUNNING;
 	} else if (here && is_alive(p)) {
 		out->end_kind = END_RUNNING;
 		b->traces.items[p->trace].running = true;

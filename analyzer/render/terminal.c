@@ -46,6 +46,24 @@ static void add_state(struct strbuf *sb, const struct rvalue *trace)
 	}
 }
 
+static void show_older(struct terminal *t, const struct rvalue *trace)
+{
+	struct strbuf sb = STRBUF_INIT;
+
+	if (!r_get_bool(trace, "began_late"))
+		return;
+	strbuf_addstr(&sb, "Recording began in mid-run: ");
+	if (r_has(trace, "predates_attach_bytes"))
+		text_size(&sb, r_get(trace, "predates_attach_bytes"));
+	else
+		strbuf_addstr(&sb, "what could not be measured");
+	strbuf_addstr(&sb, " of memory are older and have no stacks here; ");
+	text_count(&sb, r_get(trace, "predating_frees"));
+	strbuf_addstr(&sb, " blocks of it were freed since");
+	text_wrap(&t->text, STYLE_WARN, 0, sb.buf);
+	strbuf_release(&sb);
+}
+
 static void show_trace(struct terminal *t, const struct rvalue *trace)
 {
 	struct strbuf sb = STRBUF_INIT;
@@ -76,6 +94,7 @@ static void show_trace(struct terminal *t, const struct rvalue *trace)
 	strbuf_addstr(&sb, ", ");
 	add_state(&sb, trace);
 	text_wrap(&t->text, STYLE_NONE, 0, sb.buf);
+	show_older(t, trace);
 	strbuf_release(&sb);
 }
 

@@ -71,12 +71,18 @@ struct mt_file_header {
 	uint64_t settled; /* atomic; for writers only: page cache was looked after up to here */
 	uint64_t
 		paid; /* atomic; bytes, at least, of frees of what was recorded in full before sampling began */
-	uint8_t reserved1[16];
+	uint32_t warned; /* atomic; thresholds passed: of RAM, of the cgroup << 8; each 0 to 3 */
+	uint8_t reserved1[12];
 	/* For writers only: per slot of the process table, when the pages of that process were last
 	 * walked, in units of 2^24 ns of CLOCK_MONOTONIC, bit 0 set; 0: not to be walked. Atomic */
 	uint32_t walked[MT_PROC_SLOTS];
-	uint8_t reserved2[4096 - 320 - 4 * MT_PROC_SLOTS];
+	/* Atomic, for writers only: when that process was last sampled, or may be next, in
+	 * MT_SLOT_TIME_NS of CLOCK_MONOTONIC, modulo 2^16. */
+	uint16_t sampled[MT_PROC_SLOTS];
+	uint8_t reserved2[4096 - 320 - 6 * MT_PROC_SLOTS];
 };
+
+#define MT_SLOT_TIME_NS (UINT64_C(1) << 28)
 
 /* One live process of the tree; a slot with pid 0, or whose process is gone, is free. */
 struct mt_proc_slot {
@@ -210,9 +216,15 @@ enum mt_process_reason {
 	MT_PROCESS_ROOT = 0, /* first of its trace */
 	MT_PROCESS_FORK = 1, /* ids below the bases belong to the parent */
 	MT_PROCESS_EXEC = 2, /* fresh image */
+	MT_PROCESS_ATTACHED = 3, /* recording began in mid-run: what was there before is unknown */
 };
 
-enum mt_exit_kind { MT_EXIT_EXIT = 0, MT_EXIT_UNDERSCORE = 1 };
+enum mt_exit_kind {
+	MT_EXIT_EXIT = 0,
+	MT_EXIT_UNDERSCORE = 1,
+	MT_EXIT_DETACHED =
+		2, /* recording ended and the process ran on; code: enum mt_control_ended */
+};
 
 enum mt_mark_kind {
 	MT_MARK_MARK = 0,

@@ -160,6 +160,17 @@ void mt_config_read(char *const *envp)
 			read_entry(*envp);
 }
 
+int mt_config_apply(const char *entry)
+{
+	const char *equals = strchr(entry, '=');
+
+	for (size_t i = 0; equals && i < OPTIONS; i++)
+		if (strlen(options[i].name) == (size_t)(equals - entry) &&
+		    !strncmp(options[i].name, entry, (size_t)(equals - entry)))
+			return option_set(&options[i], equals + 1);
+	return -1;
+}
+
 /* Letters two names share in order: enough to find the one that was meant. */
 static size_t likeness(const char *a, size_t len, const char *b)
 {

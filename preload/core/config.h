@@ -26,11 +26,14 @@ enum mt_mode { MT_MODE_FULL, MT_MODE_SAMPLE, MT_MODE_DORMANT };
 enum mt_events_mode { MT_EVENTS_FOLDED, MT_EVENTS_ALL };
 enum mt_python_mode { MT_PYTHON_FRAMES, MT_PYTHON_OBJECTS, MT_PYTHON_OFF };
 
-extern struct mt_config mt_config; /* constant after mt_config_read */
+extern struct mt_config mt_config; /* constant while recording */
 
 /* Reads MEMTRACE_… of envp; complaints (unknown names, bad values) are kept for config_complain,
  * because nothing can be printed before it is known whether this is the root. */
 void mt_config_read(char *const *envp);
+
+/* One entry, NAME=value, on top of what is there; kept. 0, or -1: no such option or value. */
+int mt_config_apply(const char *entry);
 
 /* Prints what mt_config_read found wrong, one line each. */
 void mt_config_complain(void);

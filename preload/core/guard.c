@@ -5,6 +5,8 @@
  */
 #include "core/guard.h"
 
+#include "core/control.h"
+
 #include "memtrace/format.h"
 
 __thread struct mt_tls mt_tls __attribute__((tls_model("initial-exec")));
@@ -54,8 +56,13 @@ struct mt_thread *mt_enter_slow(void)
 	if (!*mt_generation)
 		mt_on_silent_fork();
 	if ((__atomic_load_n(&mt_state, __ATOMIC_ACQUIRE) & ~(uint32_t)MT_STATE_GATE) !=
-	    MT_STATE_RUNNING)
-		return NULL;
+	    MT_STATE_RUNNING) {
+		if (!mt_control_calls())
+			return NULL;
+		mt_control_attend();
+		if (__atomic_load_n(&mt_state, __ATOMIC_ACQUIRE) != MT_STATE_RUNNING)
+			return NULL;
+	}
 	mt_tls.guard = MT_GUARD_SELF;
 	t = mt_tls.thread ? mt_tls.thread : mt_thread_adopt();
 	if (!t) {
@@ -63,6 +70,13 @@ struct mt_thread *mt_enter_slow(void)
 		return NULL;
 	}
 	pass_gate(t);
+	/* Recording may have ended while we waited. */
+	if (mt_unlikely((__atomic_load_n(&mt_state, __ATOMIC_SEQ_CST) & ~(uint32_t)MT_STATE_GATE) !=
+			MT_STATE_RUNNING)) {
+		__atomic_store_n(&t->busy, 0, __ATOMIC_RELEASE);
+		mt_tls.guard = MT_GUARD_NONE;
+		return NULL;
+	}
 	mt_tls.guard = MT_GUARD_REAL;
 	return t;
 }

@@ -54,3 +54,9 @@ void mt_sampling_pressure(uint64_t used, uint64_t cap)
 	/* Release: who sees the mean sees whether older blocks were recorded. */
 	__atomic_store_n(&mt_sample_mean, mean, __ATOMIC_RELEASE);
 }
+
+void mt_sampling_reset(void)
+{
+	mt_sample_mean = base_mean = 0;
+	mt_sample_degraded = step = due = 0;
+}

@@ -34,4 +34,7 @@ uint64_t mt_sampling_old_frees(void);
  * recording out as it fills. */
 void mt_sampling_pressure(uint64_t used, uint64_t cap);
 
+/* Recording has ended: the next one begins in full. */
+void mt_sampling_reset(void);
+
 #endif

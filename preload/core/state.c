@@ -5,6 +5,7 @@
  */
 #include "core/state.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 
 #include "core/clock.h"
@@ -29,9 +30,12 @@ static uint32_t closers; /* threads that fork at this moment */
 
 int mt_gate_init(void)
 {
-	uint32_t *page = mt_mem_map(4096);
+	uint32_t *page;
 	int err;
 
+	if (mt_generation != &always_one)
+		return have_barrier ? 0 : -ENOSYS; /* of an earlier recording */
+	page = mt_mem_map_kept(4096);
 	if (page && mt_sys_madvise(page, 4096, MADV_WIPEONFORK) == 0) {
 		*page = 1;
 		mt_generation = page;
@@ -69,6 +73,33 @@ int mt_gate_close(const void *self)
 			return 1;
 	} while (mt_clock_monotonic_ns() - start < GATE_WAIT_NS);
 	return 0;
+}
+
+int mt_state_leave(void)
+{
+	uint32_t running = MT_STATE_RUNNING;
+
+	/* Not while a thread forks: its child is promised a clean cut. */
+	return __atomic_compare_exchange_n(&mt_state, &running, MT_STATE_OFF, 0, __ATOMIC_SEQ_CST,
+					   __ATOMIC_SEQ_CST);
+}
+
+/* The other half of Dekker's pattern: after the barrier, a thread either shows itself busy or sees
+ * the state. */
+int mt_state_quiet(const void *self)
+{
+	uint64_t start = mt_clock_monotonic_ns();
+
+	if (!have_barrier || mt_sys_barrier() < 0)
+		return 0;
+	while (busy_other(self)) {
+		uint32_t never = 0;
+
+		if (mt_clock_monotonic_ns() - start >= GATE_WAIT_NS)
+			return 0;
+		mt_sys_futex_wait(&never, 0, GATE_POLL_NS);
+	}
+	return 1;
 }
 
 void mt_gate_reset(void)

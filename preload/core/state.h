@@ -21,7 +21,7 @@ enum mt_state_bits {
 	MT_STATE_NEW = 0, /* nothing has run yet */
 	MT_STATE_RUNNING = 1,
 	MT_STATE_STARTING = 2, /* one thread is inside mt_init */
-	MT_STATE_OFF = 4, /* for good: not to be recorded, or recording failed */
+	MT_STATE_OFF = 4, /* dormant, or for good: not to be recorded, or recording failed */
 	MT_STATE_GATE = 8, /* closed */
 };
 
@@ -36,6 +36,13 @@ int mt_gate_init(void);
 /* Closes the gate and waits for other busy threads; 1: all were quiet, 0: the wait ran out. */
 int mt_gate_close(const void *self);
 void mt_gate_open(void);
+
+/* RUNNING to OFF: no thread begins a record from here on. 0: not now, a thread is forking. */
+int mt_state_leave(void);
+
+/* Has every other thread left its hook? 1: yes, and none will enter one until RUNNING; 0: not within
+ * GATE_WAIT_NS, or it can't be told. */
+int mt_state_quiet(const void *self);
 
 /* In a forked child: open, whoever had closed it in the parent. */
 void mt_gate_reset(void);

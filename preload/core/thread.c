@@ -60,7 +60,7 @@ static struct mt_thread *free_pop(void)
 
 static struct mt_thread *thread_new(void)
 {
-	struct mt_thread *t = mt_mem_alloc(sizeof(*t));
+	struct mt_thread *t = mt_mem_keep(sizeof(*t));
 
 	if (!t)
 		return NULL;
@@ -72,6 +72,13 @@ static struct mt_thread *thread_new(void)
 	return t;
 }
 
+/* Read after `busy` was set: what the thread has of the trace stays mapped then. */
+static int is_recording(void)
+{
+	return (__atomic_load_n(&mt_state, __ATOMIC_SEQ_CST) & ~(uint32_t)MT_STATE_GATE) ==
+	       MT_STATE_RUNNING;
+}
+
 /* Runs among the thread's other key destructors; a later one may allocate, then the thread adopts
  * again and this runs once more. */
 static void thread_end(void *value)
@@ -81,8 +88,8 @@ static void thread_end(void *value)
 	if (mt_tls.thread != t || mt_tls.guard)
 		return;
 	mt_tls.guard = MT_GUARD_SELF;
-	t->busy = 1;
-	if (mt_thread_on_end)
+	__atomic_store_n(&t->busy, 1, __ATOMIC_SEQ_CST);
+	if (mt_thread_on_end && is_recording())
 		mt_thread_on_end(t);
 	mt_tls.thread = NULL;
 	__atomic_store_n(&t->busy, 0, __ATOMIC_RELEASE);
@@ -92,7 +99,8 @@ static void thread_end(void *value)
 
 int mt_thread_init(void)
 {
-	have_key = pthread_key_create(&end_key, thread_end) == 0;
+	if (!have_key)
+		have_key = pthread_key_create(&end_key, thread_end) == 0;
 	return have_key ? 0 : -EAGAIN;
 }
 
@@ -115,10 +123,31 @@ struct mt_thread *mt_thread_adopt(void)
 	mt_tls.thread = t;
 	if (have_key)
 		pthread_setspecific(end_key, t);
-	if (mt_thread_on_start)
-		mt_thread_on_start(t);
+	if (mt_thread_on_start) {
+		__atomic_store_n(&t->busy, 1, __ATOMIC_SEQ_CST);
+		if (is_recording())
+			mt_thread_on_start(t);
+		__atomic_store_n(&t->busy, 0, __ATOMIC_RELEASE);
+	}
 	errno = saved;
 	return t;
+}
+
+/* What a thread has of the trace and its dictionaries. */
+static void let_go(struct mt_thread *t)
+{
+	if (t->map)
+		mt_sys_munmap(t->map, t->map_bytes);
+	t->map = NULL;
+	t->chunk = NULL;
+	t->at = t->end = NULL;
+	t->seq = 0;
+	t->lost = 0;
+	t->next_units = 0;
+	t->named = 0;
+	t->codec.time = 0;
+	for (unsigned int i = 0; i < sizeof(t->ids) / sizeof(t->ids[0]); i++)
+		t->ids[i].next = t->ids[i].end = 0;
 }
 
 void mt_thread_child(struct mt_thread *self)
@@ -127,20 +156,9 @@ void mt_thread_child(struct mt_thread *self)
 
 	free_head = 0;
 	for (struct mt_thread *t = mt_thread_all; t; t = t->next_all) {
-		if (t->map)
-			mt_sys_munmap(t->map, t->map_bytes);
-		t->map = NULL;
-		t->chunk = NULL;
-		t->at = t->end = NULL;
-		t->seq = 0;
-		t->lost = 0;
-		t->next_units = 0;
-		t->named = 0;
+		let_go(t);
 		t->busy = t == self;
-		t->codec.time = 0;
 		t->stream = t == self ? 0 : stream++;
-		for (unsigned int i = 0; i < sizeof(t->ids) / sizeof(t->ids[0]); i++)
-			t->ids[i].next = t->ids[i].end = 0;
 		if (t != self)
 			free_push(t);
 	}
@@ -148,4 +166,15 @@ void mt_thread_child(struct mt_thread *self)
 	mt_thread_shared = 0;
 	if (self)
 		self->tid = (uint32_t)mt_sys_gettid();
+}
+
+void mt_thread_forget(void)
+{
+	for (struct mt_thread *t = mt_thread_all; t; t = t->next_all) {
+		let_go(t);
+		t->last_block = NULL;
+		t->native_cache = t->python_cache = t->nursery = NULL;
+		t->sample_mean = 0;
+		t->old_block = 0;
+	}
 }

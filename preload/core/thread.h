@@ -66,6 +66,10 @@ int mt_thread_init(void);
 /* In a forked child: t is the only thread; the others' structs are free for reuse. */
 void mt_thread_child(struct mt_thread *t);
 
+/* Recording has ended and no thread is inside a hook: structs stay with their threads, and forget
+ * the trace. */
+void mt_thread_forget(void);
+
 /* Called with guard held when a thread takes t over and when it ends; set by record/, which knows
  * what to write. */
 extern void (*mt_thread_on_start)(struct mt_thread *t);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/bootstrap.h"
+#include "core/control.h"
 #include "core/guard.h"
 #include "core/real.h"
 #include "record/record.h"
@@ -31,10 +32,12 @@ static void *rescue(void *block, size_t size)
  * inside it is its backing store.
  */
 #define LEAVE_EARLY(unknown, size, call)                                                           \
-	if (mt_unlikely(mt_light)) {                                                               \
+	if (mt_unlikely(mt_control_word())) {                                                      \
+		if (mt_unlikely(mt_control_calls()))                                               \
+			mt_control_attend();                                                       \
 		if (mt_light == MT_LIGHT_PASS)                                                     \
 			return call;                                                               \
-		if ((unknown) && mt_sample_skips(size)) {                                          \
+		if (mt_light == MT_LIGHT_SAMPLE && (unknown) && mt_sample_skips(size)) {           \
 			void *quick_;                                                              \
                                                                                                    \
 			mt_tls.guard = MT_GUARD_REAL;                                              \
@@ -68,9 +71,14 @@ MT_EXPORT void free(void *block)
 
 	if (!block || mt_unlikely(mt_bootstrap_owns(block)))
 		return;
-	if (mt_unlikely(mt_light) && (mt_light == MT_LIGHT_PASS || mt_sample_is_unknown(block))) {
-		mt_real.free(block);
-		return;
+	if (mt_unlikely(mt_control_word())) {
+		if (mt_unlikely(mt_control_calls()))
+			mt_control_attend();
+		if (mt_light == MT_LIGHT_PASS ||
+		    (mt_light == MT_LIGHT_SAMPLE && mt_sample_is_unknown(block))) {
+			mt_real.free(block);
+			return;
+		}
 	}
 	t = mt_enter();
 	if (t)
@@ -170,9 +178,11 @@ MT_EXPORT void *reallocarray(void *block, size_t count, size_t size)
 
 MT_EXPORT int posix_memalign(void **out, size_t alignment, size_t size)
 {
-	struct mt_thread *t = mt_enter();
+	struct mt_thread *t;
 	int err;
 
+	MT_ATTEND();
+	t = mt_enter();
 	if (mt_unlikely(!mt_real.posix_memalign)) {
 		*out = mt_bootstrap_alloc(alignment, size);
 		return *out ? 0 : ENOMEM;
@@ -188,9 +198,11 @@ MT_EXPORT int posix_memalign(void **out, size_t alignment, size_t size)
 
 /* The aligned variants differ only in the call: one body, so that they cannot drift apart. */
 #define ALIGNED_BODY(call, alignment)                                                              \
-	struct mt_thread *t = mt_enter();                                                          \
+	struct mt_thread *t;                                                                       \
 	void *p;                                                                                   \
                                                                                                    \
+	MT_ATTEND();                                                                               \
+	t = mt_enter();                                                                            \
 	if (mt_unlikely(!mt_real.malloc))                                                          \
 		return mt_bootstrap_alloc(alignment, size);                                        \
 	p = mt_real.call;                                                                          \

@@ -9,6 +9,7 @@
  */
 #include <dlfcn.h>
 
+#include "core/control.h"
 #include "core/guard.h"
 #include "init.h"
 #include "record/record.h"
@@ -31,8 +32,12 @@ static allocator_function get_allocator;
 
 static struct mt_thread *enter(void)
 {
-	struct mt_thread *t = mt_enter();
+	struct mt_thread *t;
 
+	MT_ATTEND();
+	if (mt_light == MT_LIGHT_PASS)
+		return NULL;
+	t = mt_enter();
 	if (t)
 		mt_tls.guard = MT_GUARD_DOMAIN;
 	return t;
@@ -98,14 +103,18 @@ static void wrap_free(void *ctx, void *block)
 		mt_leave(t);
 }
 
-int mt_pymem_install(void)
+int mt_pymem_install(int late)
 {
-	allocator_function set_allocator = (allocator_function)dlsym(RTLD_DEFAULT,
-								     "PyMem_SetAllocator");
+	allocator_function set_allocator;
 
+	if (late || get_allocator) /* blocks that are there already are not ours to wrap */
+		return get_allocator != NULL;
+	set_allocator = (allocator_function)dlsym(RTLD_DEFAULT, "PyMem_SetAllocator");
 	get_allocator = (allocator_function)dlsym(RTLD_DEFAULT, "PyMem_GetAllocator");
-	if (!get_allocator || !set_allocator)
+	if (!get_allocator || !set_allocator) {
+		get_allocator = NULL;
 		return 0; /* no Python in this program, or one that is loaded later */
+	}
 	for (int domain = DOMAIN_MEM; domain <= DOMAIN_OBJ; domain++) {
 		struct allocator wrapped = { &real[domain], wrap_malloc, wrap_calloc, wrap_realloc,
 					     wrap_free };

@@ -457,3 +457,18 @@ void mt_file_trim(uint64_t end, uint64_t first)
 	__atomic_compare_exchange_n(&mt_file.header->next, &last, keep, 0, __ATOMIC_RELEASE,
 				    __ATOMIC_RELAXED);
 }
+
+void mt_file_forget(void)
+{
+	int fd = mt_file.fd;
+	struct stat st;
+
+	mt_file_slot_drop();
+	if (fd >= 0 && mt_sys_fstat(fd, &st) == 0 && st.st_dev == mt_file.dev &&
+	    st.st_ino == mt_file.inode)
+		mt_sys_close(fd);
+	if (mt_file.header)
+		mt_sys_munmap(mt_file.header, MT_HEADER_BYTES);
+	memset(&mt_file, 0, sizeof(mt_file));
+	mt_file.fd = mt_file.root_fd = -1;
+}

@@ -94,3 +94,11 @@ void mt_process_child(uint64_t fork_time, uint32_t inexact)
 	if (mt_file.header)
 		mt_file_slot_take(0, mt_process.pid, 0);
 }
+
+void mt_process_forget(void)
+{
+	memset(&mt_process, 0, sizeof(mt_process));
+	own_start = 0;
+	for (int i = 0; i < MT_ID_SPACES; i++)
+		mt_ids_next[i] = 1;
+}

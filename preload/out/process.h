@@ -40,6 +40,9 @@ void mt_process_thread(struct mt_thread *t);
  * had nothing of its own, so its child inherits from where that parent did. */
 void mt_process_child(uint64_t fork_time, uint32_t inexact);
 
+/* Recording has ended: this process is nobody again. */
+void mt_process_forget(void);
+
 /* Told when a process has just got its number; set by init.c to renew the children's token. */
 extern void (*mt_process_on_number)(uint32_t number);
 

@@ -46,3 +46,9 @@ void mt_window_turn(uint64_t now)
 						      __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		__atomic_fetch_add(&mt_window, 1, __ATOMIC_RELEASE);
 }
+
+void mt_cut_forget(void)
+{
+	mt_cut_time = mt_window_end = 0;
+	mt_window = 0;
+}

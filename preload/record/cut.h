@@ -30,6 +30,9 @@ static inline uint32_t mt_window_now(void)
 	return __atomic_load_n(&mt_window, __ATOMIC_ACQUIRE);
 }
 
+/* Recording has ended. */
+void mt_cut_forget(void);
+
 void mt_window_turn(uint64_t now);
 
 /* Whoever passes a window's end begins the next one for all. */

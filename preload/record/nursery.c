@@ -482,6 +482,14 @@ void mt_nursery_child(void)
 	}
 }
 
+void mt_nursery_forget(void)
+{
+	mt_nursery_child();
+	mt_nursery_on = 0;
+	mt_notes = NULL;
+	mt_cut_forget();
+}
+
 void mt_nursery_init(void)
 {
 	mt_notes = mt_mem_map(MT_NOTES * sizeof(*mt_notes));

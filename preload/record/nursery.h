@@ -30,7 +30,7 @@ struct mt_block {
 /* Once, at start. Without memory nothing is folded. */
 void mt_nursery_init(void);
 
-/* Is anything folded in this process? Constant after start. */
+/* Is anything folded in this process? Constant while recording. */
 extern uint32_t mt_nursery_on;
 
 /* Takes a new block in: 1. 0: it is to be listed by the caller. */
@@ -47,5 +47,8 @@ void mt_nursery_resizing(struct mt_thread *t, uint32_t kind, uint64_t addr);
 
 /* In a forked child: nurseries and cells are the parent's. */
 void mt_nursery_child(void);
+
+/* Recording has ended and no thread is inside a hook. */
+void mt_nursery_forget(void);
 
 #endif

@@ -266,3 +266,13 @@ void mt_sample_kept(struct mt_thread *t, const void *block)
 		mt_sample_insert(block);
 	t->old_block = OLD_RECORDED;
 }
+
+void mt_sample_reset(void)
+{
+	for (unsigned int i = 0; i < SEGMENTS; i++)
+		segments[i] = NULL;
+	for (size_t i = 0; i < sizeof(mt_sample_filter); i++)
+		mt_sample_filter[i] = 0;
+	mt_since_reset();
+	mt_sampling_reset();
+}

@@ -58,6 +58,9 @@ int mt_sample_resized(struct mt_thread *t);
 /* The realloc failed: the block is what it was. */
 void mt_sample_kept(struct mt_thread *t, const void *block);
 
+/* Recording has ended and no thread is inside a hook. */
+void mt_sample_reset(void);
+
 /* Parts, for tests. */
 
 /* Does a point fall into the next `size` bytes of this thread? */

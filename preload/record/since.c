@@ -76,3 +76,9 @@ int mt_since_has(const void *block)
 
 	return word && (__atomic_load_n(word, __ATOMIC_RELAXED) & bit_of(a));
 }
+
+void mt_since_reset(void)
+{
+	for (size_t i = 0; i < sizeof(root) / sizeof(root[0]); i++)
+		root[i] = NULL;
+}

@@ -15,4 +15,7 @@
 void mt_since_add(const void *block);
 int mt_since_has(const void *block);
 
+/* Forgets all. */
+void mt_since_reset(void);
+
 #endif

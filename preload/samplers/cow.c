@@ -179,3 +179,10 @@ uint64_t mt_cow_round(struct mt_thread *t, int last)
 	}
 	return interval / 8;
 }
+
+void mt_cow_forget(void)
+{
+	mt_pages_child();
+	interval = next_own = last_round = 0;
+	is_child = wants_start = 0;
+}

@@ -19,6 +19,9 @@ void mt_cow_init(uint64_t interval_ns);
 void mt_cow_forked(void);
 void mt_cow_child(void);
 
+/* Recording has ended. */
+void mt_cow_forget(void);
+
 /* What is due now; last: this process ends. Guard at SELF, one caller at a time. Returns in how many
  * ns it wants to be called again. */
 uint64_t mt_cow_round(struct mt_thread *t, int last);

@@ -192,6 +192,13 @@ void mt_map_child(struct mt_map *map)
 	map->first_bits = 8;
 }
 
+void mt_map_forget(struct mt_map *map)
+{
+	map->count = map->frozen = map->entries = 0;
+	for (uint32_t i = 0; i < MT_MAP_SEGMENTS; i++)
+		map->segments[i] = NULL;
+}
+
 /* ---- native stacks -----------------------------------------------------------------------------
  */
 
@@ -229,9 +236,10 @@ uint32_t mt_node_pseudo(struct mt_thread *t, unsigned int which)
 }
 
 /* Kept outside the map, which is full when it is needed. */
+static uint32_t lost; /* atomic; id */
+
 static uint32_t node_lost(struct mt_thread *t)
 {
-	static uint32_t lost; /* atomic */
 	uint32_t id = __atomic_load_n(&lost, __ATOMIC_ACQUIRE);
 	uint32_t frame;
 
@@ -258,4 +266,12 @@ uint32_t mt_node_intern(struct mt_thread *t, uint32_t parent, uint32_t frame)
 void mt_intern_child(void)
 {
 	mt_map_child(&nodes);
+}
+
+void mt_intern_forget(void)
+{
+	mt_map_forget(&nodes);
+	for (unsigned int i = 0; i <= MT_FRAME_LOST; i++)
+		pseudo_frames[i] = 0;
+	lost = 0;
 }

@@ -58,6 +58,9 @@ void mt_map_remove(struct mt_map *map, uint64_t key);
 /* In a forked child: see `frozen`. */
 void mt_map_child(struct mt_map *map);
 
+/* Empties it; its memory goes by mt_mem_forget. */
+void mt_map_forget(struct mt_map *map);
+
 /* ---- native stacks -----------------------------------------------------------------------------
  */
 
@@ -73,5 +76,6 @@ uint32_t mt_frame_pseudo(struct mt_thread *t, unsigned int which);
 uint32_t mt_node_pseudo(struct mt_thread *t, unsigned int which);
 
 void mt_intern_child(void);
+void mt_intern_forget(void);
 
 #endif

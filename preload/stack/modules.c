@@ -391,3 +391,25 @@ void mt_modules_child(void)
 	}
 	mt_map_child(&by_start);
 }
+
+void mt_modules_dormant_child(void)
+{
+	in_child = 1;
+}
+
+/* What may be unloaded at this moment stays as it is: those threads do not know of us. */
+void mt_modules_forget(void)
+{
+	uint32_t end = mt_modules_end();
+
+	for (uint32_t i = 1; i < end; i++)
+		modules[i] = NULL;
+	next_module = 1;
+	mt_map_forget(&by_start);
+	__atomic_fetch_add(&mt_modules_epoch, 1, __ATOMIC_SEQ_CST);
+}
+
+int mt_modules_need_scan(void)
+{
+	return !find_object && !in_child;
+}

@@ -58,4 +58,10 @@ void mt_module_mark_running(struct mt_module *m);
 /* In a forked child. */
 void mt_modules_child(void);
 
+/* The table is empty again. */
+void mt_modules_forget(void);
+
+/* Are modules found by a scan only, and may it be made here? */
+int mt_modules_need_scan(void);
+
 #endif

@@ -304,7 +304,13 @@ static void cache_renew(struct mt_native_cache *c, struct mt_thread *t, uint32_t
 	t->stack_high = c->bounds.high;
 }
 
-void mt_stack_init(struct mt_thread *t, unsigned int max_depth, int python)
+void mt_stack_prepare(void)
+{
+	mt_modules_init();
+	mt_bounds_init();
+}
+
+void mt_stack_init(struct mt_thread *t, unsigned int max_depth, int python, int late)
 {
 	uint32_t end;
 
@@ -312,7 +318,12 @@ void mt_stack_init(struct mt_thread *t, unsigned int max_depth, int python)
 	if (mt_native_depth > MT_DEPTH_MAX)
 		mt_native_depth = MT_DEPTH_MAX;
 	mt_modules_init();
-	mt_bounds_init();
+	if (late && !mt_modules_need_scan()) {
+		mt_python_init(t, python);
+		return;
+	}
+	if (!late)
+		mt_bounds_init();
 	mt_stack_modules_scan(t);
 	/* What is mapped when the shim starts has been relocated: ld.so runs no code before that.
 	 */
@@ -383,4 +394,13 @@ void mt_stack_child(struct mt_thread *t)
 	mt_python_child(t);
 	if (c)
 		c->busy = 0;
+}
+
+void mt_stack_forget(void)
+{
+	mt_modules_forget();
+	mt_rules_forget();
+	mt_intern_forget();
+	mt_pycode_forget();
+	mt_python_forget();
 }

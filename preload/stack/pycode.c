@@ -6,6 +6,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include "core/guard.h"
 #include "core/ids.h"
 #include "core/mem.h"
 #include "out/stream.h"
@@ -31,16 +32,21 @@ static struct mt_map nodes = { .first_bits = 10, .limit = 16u << 20 }; /* parent
 static uint32_t next_frame = 1; /* atomic */
 
 static void (*real_dealloc)(void *code);
+static uintptr_t *watched; /* the slot of the type that leads to code_dealloc */
 
 /* ---- death of code objects ------------------------------------------------------------------- */
 
 static void code_dealloc(void *code)
 {
-	if (mt_map_find(&codes, (uintptr_t)code)) {
+	struct mt_thread *t = mt_enter(); /* the table is there as long as we are in */
+
+	if ((t || mt_tls.guard) && mt_map_find(&codes, (uintptr_t)code)) {
 		mt_map_remove(&codes, (uintptr_t)code);
 		/* Release: the removal is seen with the epoch. */
 		__atomic_fetch_add(&mt_pycode_epoch, 1, __ATOMIC_RELEASE);
 	}
+	if (t)
+		mt_leave(t);
 	real_dealloc(code);
 }
 
@@ -51,9 +57,10 @@ int mt_pycode_watch(uintptr_t code_type)
 
 	if (old == (uintptr_t)code_dealloc)
 		return 0;
-	if (!old || real_dealloc)
+	if (!old || (real_dealloc && (uintptr_t)real_dealloc != old))
 		return -1;
 	real_dealloc = (void (*)(void *))old;
+	watched = slot;
 	__atomic_store_n(slot, (uintptr_t)code_dealloc, __ATOMIC_RELEASE);
 	return 0;
 }
@@ -253,4 +260,20 @@ void mt_pycode_child(void)
 	mt_map_child(&codes);
 	mt_map_child(&frames);
 	mt_map_child(&nodes);
+}
+
+void mt_pycode_forget(void)
+{
+	uintptr_t here = (uintptr_t)code_dealloc;
+
+	/* A thread that is just in code_dealloc goes on to real_dealloc. */
+	if (watched)
+		__atomic_compare_exchange_n(watched, &here, (uintptr_t)real_dealloc, 0,
+					    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	mt_map_forget(&strings);
+	mt_map_forget(&codes);
+	mt_map_forget(&frames);
+	mt_map_forget(&nodes);
+	next_frame = 1;
+	__atomic_fetch_add(&mt_pycode_epoch, 1, __ATOMIC_RELEASE);
 }

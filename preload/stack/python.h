@@ -100,6 +100,7 @@ int mt_pycode_watch(uintptr_t code_type);
 
 /* In a forked child. */
 void mt_pycode_child(void);
+void mt_pycode_forget(void);
 
 /* The innermost frame of the running thread; 0: no Python here, or none that can be read. */
 uintptr_t mt_python_top(struct mt_thread *t);
@@ -107,5 +108,6 @@ uintptr_t mt_python_top(struct mt_thread *t);
 /* From mt_stack_init and mt_stack_child. */
 void mt_python_init(struct mt_thread *t, int wanted);
 void mt_python_child(struct mt_thread *t);
+void mt_python_forget(void);
 
 #endif

@@ -135,3 +135,11 @@ void mt_rules_child(void)
 {
 	mt_map_child(&by_address);
 }
+
+void mt_rules_forget(void)
+{
+	for (uint32_t i = 0; i <= next_entry / BLOCK_ENTRIES && i < BLOCKS; i++)
+		blocks[i] = NULL;
+	next_entry = 1;
+	mt_map_forget(&by_address);
+}

@@ -75,6 +75,7 @@ struct mt_ip mt_rules_find(struct mt_thread *t, uint64_t key);
 
 /* In a forked child. */
 void mt_rules_child(void);
+void mt_rules_forget(void);
 
 /* Addresses known so far, for tests and for the shim's own accounting. */
 uint32_t mt_rules_count(void);

@@ -26,8 +26,19 @@ struct mt_caller {
 		(struct mt_caller){ (uintptr_t)(fp_ + 1), fp_[0] };                                \
 	})
 
-/* Once, at the shim's start, in the first thread. max_depth: MEMTRACE_DEPTH. */
-void mt_stack_init(struct mt_thread *t, unsigned int max_depth, int python);
+/* When recording begins; at the shim's start in the first thread. max_depth: MEMTRACE_DEPTH. late: in
+ * the middle of the program, where ld.so's lock may belong to a thread that waits for this one:
+ * modules are then told of as they are met on stacks. */
+void mt_stack_init(struct mt_thread *t, unsigned int max_depth, int python, int late);
+
+/* In its place at the start of a process that may record later: in the first thread. */
+void mt_stack_prepare(void);
+
+/* Recording has ended and no thread is inside a hook: everything that was learnt is forgotten. */
+void mt_stack_forget(void);
+
+/* In a forked child of a process that records nothing. */
+void mt_modules_dormant_child(void);
 
 /* Id of the native stack from `caller` outwards; 0: unknown. */
 uint32_t mt_stack_native(struct mt_thread *t, struct mt_caller caller);

@@ -81,6 +81,12 @@ void *mt_sys_mmap(size_t size, int prot, int flags, int fd, uint64_t offset)
 	return p < 0 && p > -4096 ? NULL : (void *)p;
 }
 
+int mt_sys_mmap_at(void *at, size_t size, int flags, int fd)
+{
+	return mt_sys_call(SYS_mmap, (long)at, (long)size, PROT_READ | PROT_WRITE, flags, fd, 0) ==
+	       (long)at;
+}
+
 int mt_sys_munmap(void *p, size_t size)
 {
 	return (int)mt_sys2(SYS_munmap, p, size);
@@ -179,4 +185,24 @@ void mt_sys_futex_wait(uint32_t *word, uint32_t value, uint64_t ns)
 void mt_sys_futex_wake(uint32_t *word)
 {
 	mt_sys3(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX);
+}
+
+void mt_sys_on_stack(void (*f)(void), void *top)
+{
+#if defined(__x86_64__)
+	/* rbx survives the call: it holds our own stack pointer meanwhile. */
+	__asm__ volatile("movq %%rsp, %%rbx\n\t"
+			 "movq %1, %%rsp\n\t"
+			 "call *%0\n\t"
+			 "movq %%rbx, %%rsp"
+			 :
+			 : "r"(f), "r"(top)
+			 : "rbx", "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11",
+			   "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",
+			   "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
+			   "xmm15");
+#else
+	(void)top;
+	f();
+#endif
 }

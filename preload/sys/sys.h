@@ -28,6 +28,8 @@ ssize_t mt_sys_pread(int fd, void *buf, size_t size, uint64_t offset);
 ssize_t mt_sys_pwrite(int fd, const void *buf, size_t size, uint64_t offset);
 ssize_t mt_sys_write(int fd, const void *buf, size_t size);
 void *mt_sys_mmap(size_t size, int prot, int flags, int fd, uint64_t offset); /* NULL on failure */
+/* Readable and writable, at `at` (MAP_FIXED). 1, or 0: failed. */
+int mt_sys_mmap_at(void *at, size_t size, int flags, int fd);
 int mt_sys_munmap(void *p, size_t size);
 int mt_sys_madvise(void *p, size_t size, int advice);
 int mt_sys_fallocate(int fd, uint64_t offset, uint64_t size);
@@ -47,6 +49,10 @@ int mt_sys_raise_fd(int fd);
  * pair. -errno when the kernel has none; mt_sys_barrier_init() says so at start. */
 int mt_sys_barrier_init(void);
 int mt_sys_barrier(void);
+
+/* Calls f on a stack that ends at `top`, 16-byte aligned, where this machine is known; else on the
+ * caller's. For what needs more room than a hook may take of the program's stack. */
+void mt_sys_on_stack(void (*f)(void), void *top);
 
 /* Waits for *word to leave `value`, at most ns; and wakes those who do. */
 void mt_sys_futex_wait(uint32_t *word, uint32_t value, uint64_t ns);

@@ -121,8 +121,7 @@ void ExpectBlowup(const Worker &w, const std::string &cause)
 
 TEST_F(Cow, TheLineThatBuiltWhatWorkersCopyIsNamedWithItsBytes)
 {
-	auto workers = Run({ "ints", "strs", "dicts", "tuples", "numpy", "tensor", "pickled" },
-			   "frames");
+	auto workers = Run({ "ints", "strs", "dicts", "tuples", "numpy", "tensor", "pickled" });
 
 	ASSERT_EQ(workers.size(), 14u);
 	for (const auto &entry : workers) {

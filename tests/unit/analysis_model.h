@@ -49,6 +49,7 @@ class ModelMaker
 		p.role = text(role);
 		p.rank = -1;
 		p.worker.index = p.worker.of = -1;
+		p.worker.owner = NO_ID;
 		p.start = start_s * SECOND;
 		p.end = end_s * SECOND;
 		p.end_kind = END_EXIT;

@@ -136,7 +136,7 @@ TEST_F(DriverOptions, UnknownNamesAndMissingValuesAreTold)
 
 TEST_F(DriverOptions, WhatIsNotBuiltSaysSo)
 {
-	for (std::vector<std::string> words : { std::vector<std::string>{ "--warn" } }) {
+	for (std::vector<std::string> words : { std::vector<std::string>{ "--gpu", "on" } }) {
 		Outcome outcome = Option(words);
 
 		EXPECT_EQ(outcome.status, EXIT_USAGE) << words[0];

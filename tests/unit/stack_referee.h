@@ -122,7 +122,7 @@ inline Addresses without_end(Addresses a)
 inline void init_once()
 {
 	static Sink sink;
-	static bool done = (mt_stack_init(&sink.t, MT_DEPTH_MAX, 0), true);
+	static bool done = (mt_stack_init(&sink.t, MT_DEPTH_MAX, 0, 0), true);
 
 	(void)done;
 	sink.drain();

@@ -1,0 +1,30 @@
+/*
+ * What a process held when its recording began in mid-run.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef MEMTRACE_ANALYSIS_BEFORE_H
+#define MEMTRACE_ANALYSIS_BEFORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model/model.h"
+
+#define BEFORE_PARTS 9
+
+struct before {
+	uint64_t bytes; /* in blocks, by the allocator's own count, and in other private mappings */
+	bool known; /* `bytes` could be measured */
+	struct before_part {
+		const char *name; /* key in the report */
+		uint64_t bytes;
+		bool known;
+	} parts[BEFORE_PARTS];
+};
+
+/* False: its recording began with it. */
+bool before_of(const struct process *p, struct before *b);
+
+#endif

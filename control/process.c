@@ -1,0 +1,190 @@
+/*
+ * What /proc tells of other processes: their tree, and what they hold. See page.h.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <ctype.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "page.h"
+
+/* From the field behind the command, which may hold spaces and parentheses: field 3 is the first. */
+static int stat_fields(pid_t pid, pid_t *parent, uint64_t *start)
+{
+	char path[64], text[2048];
+	unsigned long long at22 = 0;
+	int ppid = 0;
+	const char *p;
+	size_t n;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return -1;
+	n = fread(text, 1, sizeof(text) - 1, f);
+	fclose(f);
+	text[n] = '\0';
+	p = strrchr(text, ')');
+	if (!p || sscanf(p + 1,
+			 " %*c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+			 "%*s %llu",
+			 &ppid, &at22) != 2)
+		return -1;
+	*parent = (pid_t)ppid;
+	*start = at22;
+	return 0;
+}
+
+uint64_t process_start(pid_t pid)
+{
+	uint64_t start;
+	pid_t parent;
+
+	return stat_fields(pid, &parent, &start) < 0 ? 0 : start;
+}
+
+pid_t process_parent(pid_t pid)
+{
+	uint64_t start;
+	pid_t parent;
+
+	return stat_fields(pid, &parent, &start) < 0 ? 0 : parent;
+}
+
+struct pair {
+	pid_t pid, parent;
+};
+
+static struct pair *all_processes(size_t *count)
+{
+	struct pair *all = NULL;
+	struct dirent *entry;
+	size_t n = 0, room = 0;
+	DIR *dir = opendir("/proc");
+
+	while (dir && (entry = readdir(dir))) {
+		if (!isdigit((unsigned char)entry->d_name[0]))
+			continue;
+		if (n == room) {
+			struct pair *more = realloc(all, (room = 2 * room + 256) * sizeof(*all));
+
+			if (!more)
+				break;
+			all = more;
+		}
+		all[n].pid = (pid_t)strtol(entry->d_name, NULL, 10);
+		all[n].parent = process_parent(all[n].pid);
+		n++;
+	}
+	if (dir)
+		closedir(dir);
+	*count = n;
+	return all;
+}
+
+size_t process_tree(pid_t pid, pid_t **list)
+{
+	size_t count, n = 0;
+	struct pair *all = all_processes(&count);
+	pid_t *out = malloc((count + 1) * sizeof(*out));
+
+	if (out)
+		out[n++] = pid;
+	for (size_t at = 0; out && at < n; at++)
+		for (size_t i = 0; i < count && n <= count; i++)
+			if (all[i].parent == out[at] && all[i].pid != pid)
+				out[n++] = all[i].pid;
+	free(all);
+	*list = out;
+	return n;
+}
+
+int64_t process_field(pid_t pid, const char *file, const char *key)
+{
+	char path[64], line[512];
+	size_t length = strlen(key);
+	int64_t value = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
+	f = fopen(path, "re");
+	while (f && value < 0 && fgets(line, sizeof(line), f))
+		if (!strncmp(line, key, length) && line[length] == ':')
+			value = strtoll(line + length + 1, NULL, 10);
+	if (f)
+		fclose(f);
+	return value;
+}
+
+static uint64_t plus_one(int64_t kib)
+{
+	return kib < 0 ? 0 : (uint64_t)kib * 1024 + 1;
+}
+
+/* One mapping of smaps; what was ahead of it tells a thread's stack: the guard below it. */
+struct mapping {
+	unsigned long long start, end;
+	int writable, guard; /* guard: can't be touched, and small */
+	char name[256];
+};
+
+static int mapping_read(const char *line, struct mapping *m)
+{
+	char perms[8] = "";
+
+	m->name[0] = '\0';
+	if (sscanf(line, "%llx-%llx %7s %*s %*s %*s %255[^\n]", &m->start, &m->end, perms,
+		   m->name) < 3 ||
+	    strlen(perms) != 4)
+		return 0;
+	m->writable = perms[1] == 'w';
+	m->guard = !strncmp(perms, "---", 3) && m->end - m->start <= 1 << 16;
+	return 1;
+}
+
+static void mapping_count(const struct mapping *m, int after_guard, uint64_t bytes,
+			  struct mt_control_before *b)
+{
+	if (!strcmp(m->name, "[heap]"))
+		b->heap += bytes;
+	else if (!strncmp(m->name, "[stack", 6) || (!m->name[0] && m->writable && after_guard))
+		b->stacks += bytes;
+	else if (m->name[0] == '/' || !strncmp(m->name, "[anon:memtrace", 14))
+		b->libraries += bytes;
+}
+
+void process_measure(pid_t pid, struct mt_control_before *before)
+{
+	struct mapping m = { 0 };
+	int after_guard = 0;
+	unsigned long long kib;
+	char path[64], line[4096];
+	FILE *f;
+
+	*before = (struct mt_control_before){
+		.anon = plus_one(process_field(pid, "status", "RssAnon")),
+		.swap = plus_one(process_field(pid, "status", "VmSwap")),
+		.file = plus_one(process_field(pid, "status", "RssFile")),
+		.shmem = plus_one(process_field(pid, "status", "RssShmem")),
+	};
+	snprintf(path, sizeof(path), "/proc/%d/smaps", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	before->heap = before->stacks = before->libraries = 1;
+	while (fgets(line, sizeof(line), f)) {
+		struct mapping next;
+
+		if (sscanf(line, "Anonymous: %llu", &kib) == 1) {
+			mapping_count(&m, after_guard, (uint64_t)kib * 1024, before);
+		} else if (mapping_read(line, &next)) {
+			after_guard = m.guard && m.end == next.start;
+			m = next;
+		}
+	}
+	fclose(f);
+}
