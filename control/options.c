@@ -27,25 +27,6 @@ static const struct option {
 
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
 
-/* Of the table, what the shim does not do yet; value NULL: the whole option. */
-static const struct {
-	const char *option, *value;
-} unbuilt[] = {
-	{ "cow-interval", NULL },
-};
-
-static int is_built(const struct option *o, const char *value, size_t length)
-{
-	for (size_t i = 0; i < sizeof(unbuilt) / sizeof(unbuilt[0]); i++) {
-		const char *missing = unbuilt[i].value;
-
-		if (!strcmp(unbuilt[i].option, o->name) &&
-		    (!missing || (strlen(missing) == length && !strncmp(missing, value, length))))
-			return 0;
-	}
-	return 1;
-}
-
 /* An off-by-default flag is a switch; any other option takes a value. */
 static int is_switch(const struct option *o)
 {
@@ -138,11 +119,6 @@ int recording_option(const char *verb, int argc, char **argv, int *at, const cha
 		complain("%s: --%s %s: not a valid value (%s)", verb, o->name, value, o->argument);
 		return EXIT_OWN_FAILURE;
 	}
-	if (!is_built(o, value, strlen(value))) {
-		complain("%s: --%s%s%s is not built yet", verb, o->name, is_switch(o) ? "" : "=",
-			 is_switch(o) ? "" : value);
-		return EXIT_USAGE;
-	}
 	*variable = o->variable + strlen("MEMTRACE_");
 	*chosen = value;
 	++*at;
@@ -165,35 +141,17 @@ int run_option(int argc, char **argv, int *at)
 	return 0;
 }
 
-/* "full|sample|dormant" without what is not built. */
-static void built_values(const struct option *o, char *out, size_t size)
-{
-	size_t used = 0;
-
-	*out = '\0';
-	for (const char *p = o->argument; *p;) {
-		size_t length = strcspn(p, "|");
-
-		if (is_built(o, p, length) && used + length + 2 < size) {
-			used += (size_t)sprintf(out + used, "%s%.*s", used ? "|" : "", (int)length,
-						p);
-		}
-		p += length + (p[length] == '|');
-	}
-}
-
 void run_options_help(void)
 {
 	for (size_t i = 0; i < OPTIONS; i++) {
 		const struct option *o = &options[i];
-		char left[64], values[64], fallback[64] = "";
+		char left[64], fallback[64] = "";
 
-		if (!*o->name || !is_built(o, "", 0))
+		if (!*o->name)
 			continue;
-		built_values(o, values, sizeof(values));
 		snprintf(left, sizeof(left), "--%s%s%s", o->name, is_switch(o) ? "" : " ",
-			 is_switch(o) ? "" : values);
-		if (!is_switch(o) && is_built(o, o->fallback, strlen(o->fallback)))
+			 is_switch(o) ? "" : o->argument);
+		if (!is_switch(o))
 			snprintf(fallback, sizeof(fallback), " [%s]", o->fallback);
 		printf("  %-34s %s%s\n", left, o->help, fallback);
 	}

@@ -67,6 +67,7 @@ void analyse_gpu(struct analysis_input *in, struct result *doc);
 void analyse_process_groups(struct analysis_input *in, struct result *doc);
 void analyse_shm(struct analysis_input *in, struct result *doc);
 void analyse_growth(struct analysis_input *in, struct result *doc);
+void analyse_cow(struct analysis_input *in, struct result *doc); /* cow.c */
 void analyse_findings(struct analysis_input *in, struct result *doc);
 
 #endif

@@ -27,6 +27,8 @@ static void (*const rules[])(struct findings *all) = {
 	find_pinned_growth,
 	find_worker_copies,
 	find_orphans,
+	find_cow,
+	find_eager,
 };
 
 /* ---- making one

@@ -64,6 +64,8 @@ void find_churn(struct findings *all); /* findings_churn.c */
 void find_gpu_fragmentation(struct findings *all); /* findings_gpu.c */
 void find_gpu_leak(struct findings *all); /* findings_gpu.c */
 void find_pinned_growth(struct findings *all); /* findings_gpu.c */
+void find_cow(struct findings *all); /* findings_cow.c */
+void find_eager(struct findings *all); /* findings_cow.c */
 void find_killed(struct findings *all); /* findings_process.c */
 void find_uncovered(struct findings *all); /* findings_process.c */
 void find_fragmentation(struct findings *all); /* findings_fragmentation.c */

@@ -24,6 +24,7 @@ const struct analysis analyses[] = {
 	{ "shm", "shared memory, each object once", analyse_shm },
 	{ "growth", "what is lost, grows, or is bounded: a verdict per site", analyse_growth },
 	{ "phases", "what each phase took and kept", analyse_phases },
+	{ "cow", "what forked workers copied of what they shared", analyse_cow },
 	{ "rss", "what was resident in each process", analyse_rss },
 	{ "fragmentation", "what allocators hold free, and what holds it", analyse_fragmentation },
 	{ "sites", "where memory was allocated", analyse_sites },

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "model/internal.h"
+#include "model/sharing.h"
 #include "util/strbuf.h"
 
 #define TIME_LIMIT (INT64_C(1) << 62) /* damaged times end here */
@@ -221,6 +222,7 @@ char *text_of(struct mt_str s)
 
 static void proc_release(struct proc *p)
 {
+	sharing_release(p);
 	dict_release(&p->dict);
 	for (size_t i = 0; i < p->sites.count; i++)
 		free(p->sites.items[i].cohorts);
@@ -252,6 +254,9 @@ void builder_free(struct builder *b)
 	vec_release(&b->counts);
 	vec_release(&b->waits);
 	vec_release(&b->pids);
+	for (size_t i = 0; i < b->foreign.count; i++)
+		page_walk_release(&b->foreign.items[i].walk);
+	vec_release(&b->foreign);
 	hashmap_release(&b->shm.index);
 	vec_release(&b->shm.objects);
 	vec_release(&b->shm.uses);

@@ -9,6 +9,7 @@
 
 #include "model/cohorts.h"
 #include "model/sampling.h"
+#include "model/sharing.h"
 #include "model/walk.h"
 
 const char *proc_fact(const struct proc *p, const char *key)
@@ -97,6 +98,7 @@ static void release_lists(struct process *p)
 		free(p->phases[i].name);
 	free(p->phases);
 	free(p->phase_sites);
+	process_cow_free(p->cow);
 	free(p->command);
 	free(p->samples);
 	gpu_process_free(p->gpu);
@@ -321,6 +323,7 @@ static void number_sites(struct sites *all, struct builder *b, struct model *m)
 	for (size_t i = 0; i < m->process_count; i++)
 		gpu_renumber(&m->processes[i], place);
 	walk_sites_sorted(m, place);
+	sharing_sites_sorted(m, place);
 	phases_sites_sorted(m, place);
 	shm_renumber_sites(b, place);
 	free(place);
@@ -343,6 +346,7 @@ static void build_sites(struct builder *b, const uint32_t *new_id)
 		vec_release(&p->sites);
 	}
 	walk_sites_of_run(b->m, of);
+	sharing_sites_of_run(b, new_id, of);
 	for (size_t i = 0; i < b->procs.count; i++)
 		free(of[i]);
 	free(of);
@@ -475,6 +479,7 @@ struct model *builder_finish(struct builder *b, struct build_counts *counts)
 		describe(b, &b->procs.items[i], &b->processes.items[i]);
 		describe_trace(&b->traces.items[b->procs.items[i].trace], &b->procs.items[i]);
 	}
+	sharing_finish(b);
 	sampling_settle(b);
 	roles_assign(b);
 	for (size_t i = 0; i < b->procs.count; i++) {

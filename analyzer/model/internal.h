@@ -14,6 +14,7 @@
 #include "model/build.h"
 #include "model/dict.h"
 #include "model/live.h"
+#include "model/pages.h"
 #include "model/shm.h"
 #include "util/arena.h"
 #include "util/hashmap.h"
@@ -118,6 +119,14 @@ struct proc {
 	bool outside; /* nothing of it lies in the window */
 	bool dropped; /* by --pid, --role or the window */
 	uint64_t unknown_frees, missed_frees, bad_values;
+	struct sharing *sharing; /* owned by sharing.c; NULL: not forked, and no walks */
+	uint64_t *cow_owners, *backing_owners; /* owner and local site of what its cow lists */
+};
+
+/* A walk over the pages of another process than the one that made it. */
+struct foreign_walk {
+	uint32_t trace;
+	struct page_walk walk;
 };
 
 /* For look-ups by pid: sorted by trace, pid, order of start. */
@@ -139,6 +148,8 @@ struct builder {
 	VEC(struct mark) marks;
 	VEC(struct build_wait) waits;
 	VEC(struct pid_holder) pids;
+	VEC(struct foreign_walk) foreign;
+	size_t held; /* processes whose inherited live set is kept until all is read */
 	struct build_shm shm;
 	VEC(char *) notes;
 	struct hashmap note_set;

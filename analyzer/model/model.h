@@ -20,6 +20,7 @@
 
 #include "memtrace/events.h"
 #include "model/gpu.h"
+#include "model/cow.h"
 #include "model/resident.h"
 #include "model/sampled.h"
 #include "model/shm.h"
@@ -208,6 +209,7 @@ struct process {
 	struct backing_event *backing; /* in order of time; its own, not inherited ones */
 	size_t backing_count;
 	struct gpu_process *gpu; /* NULL: it used none; see gpu.h */
+	struct process_cow *cow; /* NULL: its pages were not walked, or it was not forked */
 	/* What its resident pages held: at the walk that found most, and at the last one. May be one
 	 * and the same; NULL: no walk. */
 	struct resident *resident_most, *resident_last;
@@ -266,6 +268,8 @@ struct model {
 	uint64_t events, lost_events;
 	uint64_t unknown_frees, missed_frees; /* not of blocks from before a late beginning: */
 	uint64_t older_frees;
+	uint64_t cow_extra; /* bytes that families of forked processes hold more than once, at most */
+	bool cow_known;
 	uint64_t tree_peak_pss; /* sum over processes of PSS at one time; 0: not measured */
 	int64_t tree_peak_time;
 	/* The restrictions it was built with (--pid, --role, --from/--to), for the report. */

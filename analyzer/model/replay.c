@@ -8,6 +8,7 @@
  */
 #include "model/replay.h"
 #include "model/sampling.h"
+#include "model/sharing.h"
 #include "model/walk.h"
 
 static inline bool in_totals(unsigned int kind)
@@ -290,6 +291,7 @@ struct replay *replay_new(struct builder *b, uint32_t id, struct replay *parent)
 		r->out->inherited_live_count = parent->out->live_count +
 					       parent->out->inherited_live_count;
 		sampling_fork(r, parent);
+		sharing_fork(r, parent);
 		r->large_freed = parent->large_freed;
 	}
 	r->now = r->p->first_time;
@@ -407,6 +409,9 @@ void replay_record(struct replay *r, const struct mt_record *record, enum replay
 		return;
 	if (!is_memory[record->id & 0xff]) {
 		walk_record(r, record);
+		if (record->id == MT_EV_SCAN || record->id == MT_EV_RANGE ||
+		    record->id == MT_EV_SCAN_END)
+			sharing_record(r, record);
 		record_add(r->b, r->p, record, stream, r->now,
 			   r->out->live_bytes + r->out->inherited_live_bytes +
 				   (r->sampling ? sampling_live_more(r) : 0));
@@ -440,6 +445,7 @@ void replay_free(struct replay *r)
 	r->p->outside = (b->options.has_from && r->now < r->from) ||
 			(b->options.has_to && r->p->first_time > r->to);
 	walk_finish(r);
+	sharing_end(r);
 	r->out->unknown_frees = r->p->unknown_frees;
 	r->out->missed_frees = r->p->missed_frees;
 	gpu_finish(r);

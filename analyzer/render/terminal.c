@@ -227,6 +227,7 @@ static const struct {
 	{ "phases", show_phases, NULL },
 	{ "processes", show_processes, NULL },
 	{ "shm", show_shm, "processes" },
+	{ "cow", show_cow, NULL },
 	{ "rss", show_rss, "fragmentation" },
 	{ "fragmentation", show_fragmentation, NULL },
 	{ "sites", show_sites, NULL },

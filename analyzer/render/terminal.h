@@ -25,6 +25,7 @@ void show_processes(struct terminal *t, const struct rvalue *list);
 void show_sites(struct terminal *t, const struct rvalue *list);
 void show_growth(struct terminal *t, const struct rvalue *list);
 void show_phases(struct terminal *t, const struct rvalue *list);
+void show_cow(struct terminal *t, const struct rvalue *cow);
 void show_rss(struct terminal *t, const struct rvalue *list);
 void show_fragmentation(struct terminal *t, const struct rvalue *list);
 void show_timeline(struct terminal *t, const struct rvalue *timeline);

@@ -144,6 +144,11 @@ struct rvalue *r_push_object(struct result *doc, struct rvalue *array)
 	return add(doc, array, NULL, R_OBJECT);
 }
 
+struct rvalue *r_push_array(struct result *doc, struct rvalue *array)
+{
+	return add(doc, array, NULL, R_ARRAY);
+}
+
 void r_push_int(struct result *doc, struct rvalue *array, int64_t v)
 {
 	r_int(doc, array, NULL, v);

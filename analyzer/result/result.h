@@ -73,6 +73,7 @@ void *result_alloc(struct result *doc, size_t size);
 
 /* Append to an array. */
 struct rvalue *r_push_object(struct result *doc, struct rvalue *array);
+struct rvalue *r_push_array(struct result *doc, struct rvalue *array);
 void r_push_int(struct result *doc, struct rvalue *array, int64_t v);
 void r_push_float(struct result *doc, struct rvalue *array, double v);
 void r_push_string(struct result *doc, struct rvalue *array, const char *v);

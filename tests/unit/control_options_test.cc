@@ -133,14 +133,3 @@ TEST_F(DriverOptions, UnknownNamesAndMissingValuesAreTold)
 	/* Set by memtrace itself only. */
 	EXPECT_EQ(Option({ "--trace", "x" }).status, EXIT_OWN_FAILURE);
 }
-
-TEST_F(DriverOptions, WhatIsNotBuiltSaysSo)
-{
-	for (std::vector<std::string> words :
-	     { std::vector<std::string>{ "--gpu=on" }, { "--cow-interval", "5" } }) {
-		Outcome outcome = Option(words);
-
-		EXPECT_EQ(outcome.status, EXIT_USAGE) << words[0];
-		EXPECT_NE(outcome.said.find("not built yet"), std::string::npos) << outcome.said;
-	}
-}

@@ -1,0 +1,60 @@
+/*
+ * What a forked process copied of the memory it shared with its parent: pages that were shared when
+ * it began and are its own in a later walk, and whose blocks lay on them at the fork. Pages are
+ * charged whole: to the blocks alive on them at the fork in proportion, else to the mapping they
+ * belong to, else to nobody (memory that was free and is used again).
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef MEMTRACE_ANALYZER_MODEL_COW_H
+#define MEMTRACE_ANALYZER_MODEL_COW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A site's part in what one process copied. */
+struct cow_site {
+	uint32_t site; /* index in model->sites */
+	uint64_t copied; /* bytes of pages */
+	uint64_t blocks; /* of the site that lay on copied pages; 0: a mapping as a whole */
+};
+
+/* A mapping that backs an allocator, such as a Python arena: all pages of the site's. */
+struct cow_backing {
+	uint32_t site;
+	uint64_t shared, copied; /* bytes */
+};
+
+struct cow_point {
+	int64_t time; /* ns since the trace's start */
+	uint64_t copied; /* bytes */
+};
+
+struct process_cow {
+	int64_t scan_time; /* of the walk that the numbers are of: the last one */
+	bool has_baseline; /* it was walked when it began; else all it had is taken as shared then */
+	bool by_relative; /* the last walk was made by another process */
+	uint64_t shared; /* bytes it shared with its parent when it began */
+	uint64_t copied, eager,
+		unknown; /* bytes; eager: copied by the fork itself; unknown: swapped */
+	uint64_t reused; /* of copied: no block and no mapping known there at the fork */
+	struct cow_site *sites; /* largest first */
+	size_t site_count;
+	struct cow_backing *backing;
+	size_t backing_count;
+	struct cow_point *points; /* by time */
+	size_t point_count;
+};
+
+void process_cow_free(struct process_cow *cow); /* accepts NULL */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

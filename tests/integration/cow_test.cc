@@ -1,0 +1,224 @@
+/*
+ * Copy-on-write of forked workers: which line built what they copied, how much, and why. The truth is
+ * the kernel's own count of private dirty memory, and physical page frames where we may see them.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <map>
+#include <sstream>
+
+#include "support/harness.h"
+
+namespace memtrace_test
+{
+namespace
+{
+
+long LineOf(const std::string &text)
+{
+	std::istringstream lines(ReadAll(SourcePath("tests/programs/py_cow.py")));
+	long number = 0;
+
+	for (std::string line; std::getline(lines, line);) {
+		number++;
+		if (line.find(text) != std::string::npos)
+			return number;
+	}
+	return -1;
+}
+
+struct Worker {
+	std::string variant;
+	long number = 0;
+	double truth = 0; /* bytes */
+	Json said; /* of it in the report's cow.workers */
+	std::vector<Json> findings; /* cow-blowup, about it */
+};
+
+bool IsAbout(const Json &finding, long pid)
+{
+	for (size_t i = 0; i < finding["pids"].size(); i++)
+		if (finding["pids"][i].Long() == pid)
+			return true;
+	return false;
+}
+
+class Cow : public testing::Test
+{
+      protected:
+	void SetUp() override
+	{
+		python = SourcePath("build/venv/bin/python");
+		if (!Exists(python))
+			GTEST_SKIP() << "no build/venv: scripts/install-deps brings it";
+	}
+
+	/* All workers that ran, by pid. */
+	std::map<long, Worker> Run(const std::vector<std::string> &variants)
+	{
+		std::map<long, Worker> workers;
+		Command command;
+
+		command.argv = { python, SourcePath("tests/programs/py_cow.py"), dir.File("truth"),
+				 IsLong() ? "2" : "0.6" };
+		command.argv.insert(command.argv.end(), variants.begin(), variants.end());
+		command.dir = dir.path;
+		command.env["MEMTRACE_QUIET"] = "1";
+		command.timeout_s = 600;
+		Result result = Execute(command);
+		EXPECT_TRUE(result.Exited(0)) << Describe(result);
+		report = Report(dir.File("trace.bin"));
+
+		std::istringstream lines(ReadAll(dir.File("truth")));
+		for (std::string line; std::getline(lines, line);) {
+			Json row = Json::Parse(line);
+			Worker &w = workers[row["pid"].Long()];
+
+			w.variant = row["variant"].Text();
+			w.number = row["worker"].Long();
+			w.truth = row["copied"].Number();
+		}
+		Json said = report["cow"]["workers"], findings = report["findings"];
+		for (size_t i = 0; i < said.size(); i++)
+			if (workers.count(said[i]["pid"].Long()))
+				workers[said[i]["pid"].Long()].said = said[i];
+		for (size_t i = 0; i < findings.size(); i++)
+			for (auto &w : workers)
+				if (findings[i]["kind"].Text() == "cow-blowup" &&
+				    IsAbout(findings[i], w.first))
+					w.second.findings.push_back(findings[i]);
+		return workers;
+	}
+
+	TempDir dir;
+	std::string python;
+	Json report;
+};
+
+void ExpectBytes(const Worker &w)
+{
+	double said = w.said["copied_bytes"].Number();
+
+	EXPECT_GT(said, 0.85 * w.truth) << w.variant << " " << w.number;
+	EXPECT_LT(said, 1.15 * w.truth) << w.variant << " " << w.number;
+}
+
+/* One finding, of that cause, that names the line that built the data. */
+void ExpectBlowup(const Worker &w, const std::string &cause)
+{
+	std::string line = "py_cow.py:" + std::to_string(LineOf("# " + w.variant));
+
+	ASSERT_EQ(w.findings.size(), 1u) << w.variant;
+	EXPECT_NE(w.findings[0]["title"].Text().find(line + " "), std::string::npos)
+		<< w.findings[0]["title"].Text() << " should name " << line;
+	EXPECT_EQ(w.findings[0]["evidence"]["cause"].Text(), cause) << w.variant;
+	EXPECT_EQ(w.said["cause"].Text(), cause) << w.variant << " " << w.number;
+}
+
+TEST_F(Cow, TheLineThatBuiltWhatWorkersCopyIsNamedWithItsBytes)
+{
+	auto workers = Run({ "ints", "strs", "dicts", "tuples", "numpy", "tensor", "pickled" });
+
+	ASSERT_EQ(workers.size(), 14u);
+	for (const auto &entry : workers) {
+		const Worker &w = entry.second;
+
+		if (w.variant == "numpy" || w.variant == "tensor" || w.variant == "pickled") {
+			EXPECT_EQ(w.findings.size(), 0u) << w.findings[0]["title"].Text();
+			continue;
+		}
+		ExpectBytes(w);
+		ExpectBlowup(w, "refcount");
+	}
+}
+
+TEST_F(Cow, TheCauseIsToldApart)
+{
+	auto workers = Run({ "gc", "frozen", "writes", "reuse" });
+
+	ASSERT_EQ(workers.size(), 8u);
+	for (const auto &entry : workers) {
+		const Worker &w = entry.second;
+
+		if (w.variant == "frozen" || (w.variant == "gc" && w.number == 1)) {
+			EXPECT_EQ(w.findings.size(), 0u)
+				<< w.variant << ": " << w.findings[0]["title"].Text();
+			continue;
+		}
+		ExpectBytes(w);
+		ASSERT_EQ(w.findings.size(), 1u) << w.variant;
+		EXPECT_EQ(w.said["cause"].Text(), w.variant == "reuse" ? "heap-reuse" : w.variant);
+		EXPECT_EQ(w.findings[0]["evidence"]["cause"].Text(), w.said["cause"].Text());
+	}
+}
+
+/* Its pages are looked at by its parent: no more than an interval (0.5 s) before it was killed. In
+ * objects mode the line that made the objects is known, else that of their arenas. */
+TEST_F(Cow, ASilentWorkerThatWasKilledIsKnown)
+{
+	for (const char *mode : { "frames", "objects" }) {
+		SCOPED_TRACE(mode);
+		Command command;
+
+		command.argv = { python, SourcePath("tests/programs/py_silent.py"), "400000", "2" };
+		command.dir = dir.path;
+		command.env["MEMTRACE_QUIET"] = "1";
+		command.env["MEMTRACE_COW_INTERVAL"] = "0.5";
+		command.env["MEMTRACE_INTERVAL"] = "0.25";
+		command.env["MEMTRACE_PYTHON"] = mode;
+		Result result = Execute(command);
+		ASSERT_TRUE(result.Exited(0)) << Describe(result);
+		auto facts = Facts(result.out, "silent");
+		ASSERT_EQ(facts.size(), 1u);
+		report = Report(dir.File("trace.bin"));
+		Json worker = report["cow"]["workers"][(size_t)0];
+
+		EXPECT_EQ(worker["pid"].Long(), facts[0]["pid"]);
+		EXPECT_TRUE(worker["scanned_by_relative"].True());
+		EXPECT_GT(worker["copied_bytes"].Number(), 0.85 * (double)facts[0]["copied"]);
+		EXPECT_LT(worker["copied_bytes"].Number(), 1.15 * (double)facts[0]["copied"]);
+		EXPECT_GT(worker["growth"].size(), 1u);
+		for (size_t i = 0; i < report["findings"].size(); i++) {
+			Json f = report["findings"][i];
+
+			if (f["kind"].Text() != "cow-blowup")
+				continue;
+			EXPECT_NE(f["title"].Text().find("py_silent.py:14 "), std::string::npos);
+			EXPECT_EQ(f["evidence"]["line_is"].Text(),
+				  std::string(mode) == "objects" ? "exact" : "likely");
+			worker = f;
+		}
+		EXPECT_EQ(worker["kind"].Text(), "cow-blowup") << "there is no such finding";
+	}
+}
+
+/* Page frames are known to root alone. What they share besides the region (stacks, libraries, the
+ * tool's own) is not in the truth: some hundred pages a process. */
+TEST(CowFamily, WhatIsHeldTwiceIsWhatPageFramesSay)
+{
+	for (const char *children : { "1", "2", "4", "8" }) {
+		TempDir dir;
+		Command command = Program(dir, "cow_family", { children, "16" });
+
+		command.env["MEMTRACE_COW_INTERVAL"] = "0.2";
+		command.env["MEMTRACE_INTERVAL"] = "0.1";
+		Result result = Execute(command);
+		ASSERT_TRUE(result.Exited(0)) << Describe(result);
+		auto facts = Facts(result.out, "family");
+		ASSERT_EQ(facts.size(), 1u);
+		if (!facts[0]["known"])
+			GTEST_SKIP() << "page frames are shown to root only";
+		long extra = Report(dir.File("trace.bin"))["cow"]["extra_bytes"].Long();
+		long slack = (facts[0]["children"] + 1) * 200 * 4096;
+
+		EXPECT_GE(extra, facts[0]["extra"]) << children;
+		EXPECT_LE(extra, facts[0]["extra"] + slack) << children;
+	}
+}
+
+} // namespace
+} // namespace memtrace_test
