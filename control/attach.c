@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "inject.h"
 #include "page.h"
 
 #define WAIT_MS 30000 /* unless --wait says otherwise */
@@ -204,12 +205,28 @@ static int arm(struct target *t, const struct wish *w, uint32_t flags, const cha
 	return await(t, "begins to record", w->wait_ms, result);
 }
 
+/* Opens the page of a process; one that was started without the shim gets it first. 0 or -1. */
+static int reach(struct target *t, pid_t pid, const struct wish *w)
+{
+	char why[512];
+	enum reach got = target_open(t, pid, why, sizeof(why));
+
+	if (got == NO_SHIM || got == NO_PAGE) {
+		if (inject_shim(pid, w->wait_ms / 1e3, NULL) < 0)
+			return -1;
+		got = target_open(t, pid, why, sizeof(why));
+	}
+	if (got != REACHED)
+		complain("cannot attach to process %d: %s", (int)pid, why);
+	return got == REACHED ? 0 : -1;
+}
+
 /* ---- children ---------------------------------------------------------------------------------------- */
 
 /* Arms the descendants that have the shim, into the trace that t writes. */
 static void arm_children(const struct target *t, const struct wish *w)
 {
-	char text[MT_CONTROL_TEXT], why[512];
+	char text[MT_CONTROL_TEXT];
 	pid_t *list;
 	size_t n = process_tree(t->pid, &list), bytes, taken = 0, without = 0;
 	int result;
@@ -222,7 +239,7 @@ static void arm_children(const struct target *t, const struct wish *w)
 	for (size_t i = 1; i < n && bytes <= sizeof(text) && !interrupted; i++) {
 		struct target child;
 
-		if (target_open(&child, list[i], why, sizeof(why)) != REACHED) {
+		if (kill(list[i], 0) < 0 || reach(&child, list[i], w) < 0) {
 			without += kill(list[i], 0) == 0;
 			continue;
 		}
@@ -233,7 +250,7 @@ static void arm_children(const struct target *t, const struct wish *w)
 	}
 	if (n > 1)
 		complain("%zu of its %zu children record as well%s", taken, n - 1,
-			 without ? "; the others have no shim, or can't be reached" : "");
+			 without ? "; the others can't be reached" : "");
 	free(list);
 }
 
@@ -321,16 +338,14 @@ static int already(const struct target *t)
 int command_attach(int argc, char **argv)
 {
 	static struct wish w = { .wait_ms = WAIT_MS };
-	char why[512], path[PATH_MAX];
+	char path[PATH_MAX];
 	struct target t;
 	int result = 0, err = wish_read(&w, argc, argv);
 
 	if (err)
 		return err;
-	if (target_open(&t, w.pid, why, sizeof(why)) != REACHED) {
-		complain("cannot attach to process %d: %s", (int)w.pid, why);
+	if (reach(&t, w.pid, &w) < 0)
 		return 1;
-	}
 	if (t.page->self.state == MT_CONTROL_OFF) {
 		complain("cannot attach to process %d: the shim is off there for good", (int)w.pid);
 		return 1;

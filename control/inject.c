@@ -87,7 +87,7 @@ static size_t candidates_find(pid_t pid, struct candidates *c)
 }
 
 struct search {
-	const struct target *target;
+	const struct tracee *target;
 	const char *shim;
 	struct inject_report *report;
 	int stuck, held;
@@ -182,7 +182,7 @@ static int search_moment(struct search *search, double wait_s, enum call_result 
 static int inject_here(pid_t pid, double wait_s, struct inject_report *report)
 {
 	char shim[PATH_MAX], why[WHY_BYTES] = "";
-	struct target target;
+	struct tracee target;
 	struct search search = {
 		.target = &target, .shim = shim, .report = report, .why = why, .size = sizeof(why)
 	};
@@ -191,11 +191,11 @@ static int inject_here(pid_t pid, double wait_s, struct inject_report *report)
 	if (find_part("libmemtrace.so", shim, sizeof(shim)) < 0)
 		return -1;
 	if (inject_verdict(pid, shim, why, sizeof(why)) < 0 || walk_open(why, sizeof(why)) < 0 ||
-	    target_open(&target, pid, why, sizeof(why)) < 0)
+	    tracee_open(&target, pid, why, sizeof(why)) < 0)
 		return refused(pid, why);
 	if (search_moment(&search, wait_s, &result) < 0 || result != CALL_DONE)
 		return refused(pid, why);
-	target_close(&target);
+	tracee_close(&target);
 	return 0;
 }
 

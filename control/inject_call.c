@@ -132,7 +132,7 @@ _Static_assert(offsetof(struct frame, text) == 248 && offsetof(struct frame, rip
 	       "the code above knows these");
 
 struct call {
-	const struct target *target;
+	const struct tracee *target;
 	struct stopped *s;
 	uint64_t syscall_at; /* a `syscall` instruction */
 	uint64_t area; /* in the target: code, frame, stack */
@@ -147,7 +147,7 @@ struct call {
 /* ---- single system calls ------------------------------------------------------------------------ */
 
 /* Two bytes 0f 05 anywhere in libc's code: only that one instruction is stepped over. */
-static uint64_t find_syscall(const struct target *t)
+static uint64_t find_syscall(const struct tracee *t)
 {
 	static uint8_t page[65536];
 
@@ -157,7 +157,7 @@ static uint64_t find_syscall(const struct target *t)
 		for (uint64_t at = m->code;
 		     m->kind == MODULE_LIBC && at && at + sizeof(page) <= m->code_end;
 		     at += sizeof(page)) {
-			if (target_read(t->pid, at, page, sizeof(page)) < 0)
+			if (tracee_read(t->pid, at, page, sizeof(page)) < 0)
 				break;
 			for (size_t k = 0; k + 1 < sizeof(page); k++)
 				if (page[k] == 0x0f && page[k + 1] == 0x05)
@@ -245,17 +245,17 @@ static long protect_code(const struct call *c)
 /* glibc before 2.34 keeps dlopen in libdl, which may not be there; libc has its own all the same. */
 static int find_functions(const struct call *c, struct frame *f)
 {
-	const struct target *t = c->target;
+	const struct tracee *t = c->target;
 
 	f->mode = RTLD_NOW_LOCAL;
-	f->dlopen = target_find(t, "dlopen");
-	f->dlsym = target_find(t, "dlsym");
-	f->dlerror = target_find(t, "dlerror");
-	f->errno_location = target_find(t, "__errno_location");
+	f->dlopen = tracee_find(t, "dlopen");
+	f->dlsym = tracee_find(t, "dlsym");
+	f->dlerror = tracee_find(t, "dlerror");
+	f->errno_location = tracee_find(t, "__errno_location");
 	if (!f->dlopen) {
 		f->mode |= DLOPEN_MODE_INTERNAL;
-		f->dlopen = target_find(t, "__libc_dlopen_mode");
-		f->dlsym = target_find(t, "__libc_dlsym");
+		f->dlopen = tracee_find(t, "__libc_dlopen_mode");
+		f->dlsym = tracee_find(t, "__libc_dlsym");
 		f->dlerror = 0;
 	}
 	return f->dlopen && f->dlsym && f->errno_location
@@ -307,9 +307,9 @@ static int write_area(struct call *c, const char *shim)
 	f->entry = at + offsetof(struct frame, name);
 	if (find_functions(c, f) < 0)
 		;
-	else if (target_write(c->target->pid, c->area, inject_code,
+	else if (tracee_write(c->target->pid, c->area, inject_code,
 			      (size_t)(inject_code_end - inject_code)) < 0 ||
-		 target_write(c->target->pid, at, f, c->frame_bytes) < 0)
+		 tracee_write(c->target->pid, at, f, c->frame_bytes) < 0)
 		SAY("its memory can't be written: %s", strerror(errno));
 	else if (protect_code(c) < 0)
 		SAY("it may not make memory executable (SELinux); start it with memtrace run");
@@ -366,7 +366,7 @@ static enum news take_news(const struct call *c, int *signal)
 	if (got != c->s->tid)
 		return NEWS_NONE;
 	*signal = status >> 16 ? 0 : WSTOPSIG(status);
-	target_read(c->target->pid, c->area + CODE_BYTES, &phase, sizeof(phase));
+	tracee_read(c->target->pid, c->area + CODE_BYTES, &phase, sizeof(phase));
 	if (*signal && phase < DONE && !(held_back() >> (*signal - 1) & 1))
 		return NEWS_CRASHED;
 	ptrace(PTRACE_CONT, c->s->tid, NULL, (void *)(long)*signal);
@@ -397,11 +397,11 @@ static enum call_result give_up(const struct call *c)
 		SAY("it does not answer; it will go on by itself as soon as it can");
 		return CALL_RUNS_ON;
 	}
-	target_read(c->target->pid, c->area + CODE_BYTES, &phase, sizeof(phase));
+	tracee_read(c->target->pid, c->area + CODE_BYTES, &phase, sizeof(phase));
 	/* The locks lie in a row, the first is the one that comes first. */
 	waits = (long)r->orig_rax == SYS_futex && r->rdi >= c->target->loader_state &&
 		r->rdi < c->target->loader_state_end &&
-		target_read(c->target->pid, r->rdi - 40 + 8, &owner, sizeof(owner)) == 0 &&
+		tracee_read(c->target->pid, r->rdi - 40 + 8, &owner, sizeof(owner)) == 0 &&
 		owner != (uint32_t)c->s->tid;
 	if (phase == 0 || waits) {
 		thread_free(&now);
@@ -425,8 +425,8 @@ static enum call_result finish(const struct call *c)
 	struct call later = *c;
 	struct stopped now = { .tid = c->s->tid };
 
-	target_read(c->target->pid, c->area + CODE_BYTES, &f, offsetof(struct frame, text));
-	target_read(c->target->pid, c->area + CODE_BYTES + offsetof(struct frame, text), text,
+	tracee_read(c->target->pid, c->area + CODE_BYTES, &f, offsetof(struct frame, text));
+	tracee_read(c->target->pid, c->area + CODE_BYTES + offsetof(struct frame, text), text,
 		    sizeof(text) - 1);
 	for (int tries = 0; tries < 50; tries++) {
 		if (thread_interrupt(&now) != STOP_DONE)
@@ -476,7 +476,7 @@ static enum call_result wait_for_call(const struct call *c, double *stopped_ms)
 		default:
 			break;
 		}
-		if (target_read(c->target->pid, c->area + CODE_BYTES, &phase, sizeof(phase)) == 0 &&
+		if (tracee_read(c->target->pid, c->area + CODE_BYTES, &phase, sizeof(phase)) == 0 &&
 		    phase == DONE) {
 			*stopped_ms = clock_ms() - c->s->since_ms;
 			return finish(c);
@@ -487,7 +487,7 @@ static enum call_result wait_for_call(const struct call *c, double *stopped_ms)
 	}
 }
 
-enum call_result call_make(const struct target *t, struct stopped *s, const char *shim,
+enum call_result call_make(const struct tracee *t, struct stopped *s, const char *shim,
 			   double *stopped_ms, char *why, size_t size)
 {
 	struct call call = { .target = t, .s = s, .why = why, .size = size }, *c = &call;

@@ -2,7 +2,7 @@
  * The parts of the injector, in the order in which they are used:
  *
  *   inject_verdict.c  what speaks against it, from /proc alone
- *   inject_target.c   memory, modules and symbols of the process
+ *   inject_tracee.c   memory, modules and symbols of the process
  *   inject_thread.c   stopping one thread, and letting it go as if nothing had been
  *   inject_walk.c     is this moment of this thread a safe one?
  *   inject_call.c     the call that the thread makes for us
@@ -32,7 +32,7 @@ void inject_denied(const char *proc, pid_t pid, int error, char *why, size_t siz
 /* The number behind "Name:" in /proc/PID/status, or `missing`. */
 long inject_status(pid_t pid, const char *name, int base, long missing);
 
-/* ---- inject_target.c ------------------------------------------------------------------------- */
+/* ---- inject_tracee.c ------------------------------------------------------------------------- */
 
 enum module_kind {
 	MODULE_OTHER,
@@ -56,7 +56,7 @@ struct function {
 	const char *name;
 };
 
-struct target {
+struct tracee {
 	pid_t pid;
 	struct module *modules;
 	size_t count;
@@ -66,20 +66,20 @@ struct target {
 };
 
 /* 0, or -1 with a clause in `why`. */
-int target_open(struct target *t, pid_t pid, char *why, size_t size);
-void target_close(struct target *t);
+int tracee_open(struct tracee *t, pid_t pid, char *why, size_t size);
+void tracee_close(struct tracee *t);
 
-int target_read(pid_t pid, uint64_t address, void *to, size_t size); /* 0 or -1 */
-int target_write(pid_t pid, uint64_t address, const void *from, size_t size);
+int tracee_read(pid_t pid, uint64_t address, void *to, size_t size); /* 0 or -1 */
+int tracee_write(pid_t pid, uint64_t address, const void *from, size_t size);
 
 /* NULL: in none, as code that was made at run time. */
-const struct module *target_module_at(const struct target *t, uint64_t address);
+const struct module *tracee_module_at(const struct tracee *t, uint64_t address);
 
 /* Name of libc's exported function around the address; NULL: an internal one. */
-const char *target_function_at(const struct target *t, uint64_t address);
+const char *tracee_function_at(const struct tracee *t, uint64_t address);
 
 /* Address of a function that libc or one of its parts exports; 0: none does. */
-uint64_t target_find(const struct target *t, const char *name);
+uint64_t tracee_find(const struct tracee *t, const char *name);
 
 /* ---- inject_thread.c ------------------------------------------------------------------------- */
 
@@ -132,7 +132,7 @@ void thread_restart_by_hand(struct user_regs_struct *regs);
 int walk_open(char *why, size_t size);
 
 /* 1: the stopped thread may be diverted; 0: not now, because of `why`. */
-int walk_is_safe(const struct target *t, const struct stopped *s, char *why, size_t size);
+int walk_is_safe(const struct tracee *t, const struct stopped *s, char *why, size_t size);
 
 /* Is it worth stopping? What the kernel says of the thread without stopping it: the number of the
  * system call it waits in, -1: running, -2: it must be left alone. */
@@ -149,7 +149,7 @@ enum call_result {
 };
 
 /* Diverts the stopped thread into dlopen(shim) and its entry. The thread is let go in any case. */
-enum call_result call_make(const struct target *t, struct stopped *s, const char *shim,
+enum call_result call_make(const struct tracee *t, struct stopped *s, const char *shim,
 			   double *stopped_ms, char *why, size_t size);
 #endif
 

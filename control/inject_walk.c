@@ -269,7 +269,7 @@ static int merely_waits(const char *name)
 }
 
 struct walk {
-	const struct target *target;
+	const struct tracee *target;
 	int in_leaf; /* only frames of libc so far */
 	int leaf_named; /* one of them is exported */
 	int waits; /* its outermost merely waits, by its name */
@@ -293,7 +293,7 @@ static int leave_leaf(struct walk *w, const struct stopped *s)
 
 static int frame_is_safe(struct walk *w, const struct stopped *s, uint64_t ip, int first)
 {
-	const struct module *m = target_module_at(w->target, first ? ip : ip - 1);
+	const struct module *m = tracee_module_at(w->target, first ? ip : ip - 1);
 	enum module_kind kind = m ? m->kind : MODULE_OTHER;
 	const char *name;
 
@@ -309,7 +309,7 @@ static int frame_is_safe(struct walk *w, const struct stopped *s, uint64_t ip, i
 	case MODULE_KERNEL:
 		return UNSAFE("it is asking for the time");
 	case MODULE_LIBC:
-		name = target_function_at(w->target, first ? ip : ip - 1);
+		name = tracee_function_at(w->target, first ? ip : ip - 1);
 		if (name && is_forbidden(name))
 			return UNSAFE("it is inside %s", name);
 		if (first)
@@ -338,8 +338,8 @@ static int in_restartable_sequence(const struct stopped *s)
 	uint64_t at = 0;
 
 	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, s->tid, (void *)sizeof(rseq), &rseq) <= 0 ||
-	    !rseq.area || target_read(s->tid, rseq.area + 8, &at, sizeof(at)) < 0 || !at ||
-	    target_read(s->tid, at, &section, sizeof(section)) < 0)
+	    !rseq.area || tracee_read(s->tid, rseq.area + 8, &at, sizeof(at)) < 0 || !at ||
+	    tracee_read(s->tid, at, &section, sizeof(section)) < 0)
 		return 0;
 	return s->regs.rip - section.start < section.length;
 }
@@ -368,7 +368,7 @@ static int frames_are_safe(struct walk *w, const struct stopped *s, void *cursor
 	return UNSAFE("its stack is too deep");
 }
 
-int walk_is_safe(const struct target *t, const struct stopped *s, char *why, size_t size)
+int walk_is_safe(const struct tracee *t, const struct stopped *s, char *why, size_t size)
 {
 	struct walk walk = {
 		.target = t, .in_leaf = 1, .leaf_named = -1, .why = why, .size = size

@@ -255,6 +255,9 @@ static void serve(void)
 	mt_control_publish();
 	if (mt_control_own.state != MT_CONTROL_DRAINING)
 		mt_control_set_light(mt_light);
+	if (mt_control_own.state == MT_CONTROL_DORMANT &&
+	    (mt_control_own.recordings || mt_control_own.result < 0))
+		mt_injected_leave();
 }
 
 /*
@@ -323,5 +326,6 @@ void mt_arm_child(void)
 	}
 	serving = 0;
 	mt_control_own.proc = 0;
-	mt_control_make(pid, 0);
+	if (!mt_late || mt_injected)
+		mt_control_make(pid, 0);
 }

@@ -32,6 +32,8 @@
 #include "out/process.h"
 #include "record/record.h"
 #include "samplers/sampler.h"
+#include "slots.h"
+#include "stack/bounds.h"
 #include "stack/stack.h"
 #include "sys/fmt.h"
 #include "sys/log.h"
@@ -211,6 +213,8 @@ int mt_recording_begin(int late)
 {
 	int err;
 
+	if (mt_injected) /* the program may be changing its own */
+		start_environ = early_environ();
 	mt_file.max_bytes = (uint64_t)mt_config.max_bytes;
 	if (mt_config.mode == MT_MODE_SAMPLE)
 		mt_sample_mean = (uint64_t)mt_config.sample_bytes;
@@ -369,11 +373,44 @@ static void note_hidden_heap(struct mt_thread *t)
 	mt_log(MT_LOG_WARN, "%s; put libmemtrace.so first in LD_PRELOAD", text);
 }
 
+/* ---- loaded late ------------------------------------------------------------------------------------ */
+
+int mt_late;
+
+int mt_late_start(int first)
+{
+	uint32_t pid = (uint32_t)mt_sys_getpid();
+
+	if (first && (getauxval(AT_SECURE) || mt_slots_resolve() < 0))
+		return -ENOSYS;
+	if (first) {
+		mt_config_read(NULL);
+		mt_config.mode = MT_MODE_DORMANT;
+		start_dormant();
+		mt_bounds_late(pid);
+		mt_cxx_decide(1);
+		mt_arm_prepare();
+		mt_fork_init();
+		on_exit(at_exit, NULL);
+	}
+	mt_control_own.state = MT_CONTROL_DORMANT;
+	mt_control_make(pid, mt_process_start(pid));
+	__atomic_store_n(&mt_state, MT_STATE_OFF, __ATOMIC_RELEASE);
+	mt_control_set_light(MT_LIGHT_PASS);
+	mt_control_publish();
+	return 0;
+}
+
 __attribute__((constructor)) static void constructor(void)
 {
 	int saved = errno;
 	struct mt_thread *t;
 
+	if (mt_state == MT_STATE_NEW && mt_slots_late()) {
+		mt_late = 1;
+		mt_state = MT_STATE_OFF;
+		return;
+	}
 	first_call();
 	if (mt_state == MT_STATE_OFF && mt_control_own.state == MT_CONTROL_DORMANT) {
 		mt_tls.guard = MT_GUARD_SELF;

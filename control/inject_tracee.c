@@ -13,14 +13,14 @@
 
 #include "inject_parts.h"
 
-int target_read(pid_t pid, uint64_t address, void *to, size_t size)
+int tracee_read(pid_t pid, uint64_t address, void *to, size_t size)
 {
 	struct iovec local = { to, size }, remote = { (void *)(uintptr_t)address, size };
 
 	return process_vm_readv(pid, &local, 1, &remote, 1, 0) == (ssize_t)size ? 0 : -1;
 }
 
-int target_write(pid_t pid, uint64_t address, const void *from, size_t size)
+int tracee_write(pid_t pid, uint64_t address, const void *from, size_t size)
 {
 	struct iovec local = { (void *)(uintptr_t)from, size };
 	struct iovec remote = { (void *)(uintptr_t)address, size };
@@ -60,7 +60,7 @@ static enum module_kind kind_of(const char *path)
 }
 
 /* The module that this mapping of `path` continues, or a new one; NULL: neither. */
-static struct module *module_for(struct target *t, const char *path, uint64_t start,
+static struct module *module_for(struct tracee *t, const char *path, uint64_t start,
 				 uint64_t offset)
 {
 	struct module *m = t->count ? &t->modules[t->count - 1] : NULL;
@@ -81,7 +81,7 @@ static struct module *module_for(struct target *t, const char *path, uint64_t st
 	return m;
 }
 
-static int modules_read(struct target *t)
+static int modules_read(struct tracee *t)
 {
 	char name[64], *line = NULL;
 	size_t room = 0;
@@ -116,7 +116,7 @@ static int modules_read(struct target *t)
 	return t->count ? 0 : -1;
 }
 
-const struct module *target_module_at(const struct target *t, uint64_t address)
+const struct module *tracee_module_at(const struct tracee *t, uint64_t address)
 {
 	for (size_t i = 0; i < t->count; i++)
 		if (address >= t->modules[i].start && address < t->modules[i].end)
@@ -138,11 +138,11 @@ static int tables_read(pid_t pid, const struct module *m, struct tables *out)
 	Elf64_Phdr p;
 	Elf64_Dyn d;
 
-	if (target_read(pid, m->start, &e, sizeof(e)) < 0 || memcmp(e.e_ident, ELFMAG, SELFMAG) ||
+	if (tracee_read(pid, m->start, &e, sizeof(e)) < 0 || memcmp(e.e_ident, ELFMAG, SELFMAG) ||
 	    e.e_phentsize != sizeof(p))
 		return -1;
 	for (unsigned int i = 0; i < e.e_phnum; i++) {
-		if (target_read(pid, m->start + e.e_phoff + i * sizeof(p), &p, sizeof(p)) < 0)
+		if (tracee_read(pid, m->start + e.e_phoff + i * sizeof(p), &p, sizeof(p)) < 0)
 			return -1;
 		if (p.p_type == PT_LOAD && first == UINT64_MAX)
 			first = p.p_vaddr & ~UINT64_C(4095);
@@ -152,7 +152,7 @@ static int tables_read(pid_t pid, const struct module *m, struct tables *out)
 	if (!dynamic || first == UINT64_MAX)
 		return -1;
 	*out = (struct tables){ .bias = m->start - first };
-	for (dynamic += out->bias; target_read(pid, dynamic, &d, sizeof(d)) == 0 && d.d_tag;
+	for (dynamic += out->bias; tracee_read(pid, dynamic, &d, sizeof(d)) == 0 && d.d_tag;
 	     dynamic += sizeof(d)) {
 		to = d.d_tag == DT_SYMTAB     ? &out->symbols
 		     : d.d_tag == DT_STRTAB   ? &out->strings
@@ -182,9 +182,9 @@ static int symbol_is(pid_t pid, const struct tables *t, uint32_t index, const ch
 	size_t length = strlen(name) + 1;
 
 	return length <= sizeof(have) &&
-	       target_read(pid, t->symbols + index * sizeof(*s), s, sizeof(*s)) == 0 &&
+	       tracee_read(pid, t->symbols + index * sizeof(*s), s, sizeof(*s)) == 0 &&
 	       s->st_shndx != SHN_UNDEF && s->st_value &&
-	       target_read(pid, t->strings + s->st_name, have, length) == 0 &&
+	       tracee_read(pid, t->strings + s->st_name, have, length) == 0 &&
 	       !memcmp(have, name, length);
 }
 
@@ -194,15 +194,15 @@ static int symbol_find(pid_t pid, const struct tables *t, const char *name, Elf6
 	uint32_t head[4], h = gnu_hash(name), index, have;
 	uint64_t buckets, chains;
 
-	if (target_read(pid, t->hash, head, sizeof(head)) < 0 || !head[0])
+	if (tracee_read(pid, t->hash, head, sizeof(head)) < 0 || !head[0])
 		return 0;
 	buckets = t->hash + sizeof(head) + head[2] * sizeof(uint64_t);
 	chains = buckets + head[0] * sizeof(uint32_t);
-	if (target_read(pid, buckets + h % head[0] * sizeof(index), &index, sizeof(index)) < 0 ||
+	if (tracee_read(pid, buckets + h % head[0] * sizeof(index), &index, sizeof(index)) < 0 ||
 	    index < head[1])
 		return 0;
 	do {
-		if (target_read(pid, chains + (index - head[1]) * sizeof(have), &have,
+		if (tracee_read(pid, chains + (index - head[1]) * sizeof(have), &have,
 				sizeof(have)) < 0)
 			return 0;
 		if ((have | 1) == (h | 1) && symbol_is(pid, t, index, name, s))
@@ -218,11 +218,11 @@ static uint32_t symbol_count(pid_t pid, const struct tables *t)
 	uint32_t head[4], last = 0, *buckets, have = 0;
 	uint64_t at;
 
-	if (target_read(pid, t->hash, head, sizeof(head)) < 0 || !head[0] || head[0] > 1u << 20)
+	if (tracee_read(pid, t->hash, head, sizeof(head)) < 0 || !head[0] || head[0] > 1u << 20)
 		return 0;
 	at = t->hash + sizeof(head) + head[2] * sizeof(uint64_t);
 	buckets = malloc(head[0] * sizeof(*buckets));
-	if (buckets && target_read(pid, at, buckets, head[0] * sizeof(*buckets)) == 0)
+	if (buckets && tracee_read(pid, at, buckets, head[0] * sizeof(*buckets)) == 0)
 		for (uint32_t i = 0; i < head[0]; i++)
 			last = buckets[i] > last ? buckets[i] : last;
 	free(buckets);
@@ -230,14 +230,14 @@ static uint32_t symbol_count(pid_t pid, const struct tables *t)
 		return 0;
 	at += head[0] * sizeof(uint32_t);
 	while (!(have & 1))
-		if (target_read(pid, at + (last++ - head[1]) * sizeof(have), &have, sizeof(have)) <
+		if (tracee_read(pid, at + (last++ - head[1]) * sizeof(have), &have, sizeof(have)) <
 		    0)
 			return 0;
 	return last;
 }
 
 /* Adds the exported functions of a part of libc. The strings are never freed: names point there. */
-static void functions_add(struct target *target, const struct module *m)
+static void functions_add(struct tracee *target, const struct module *m)
 {
 	struct tables t;
 	struct function *f;
@@ -254,8 +254,8 @@ static void functions_add(struct target *target, const struct module *m)
 	if (f)
 		target->functions = f;
 	if (symbols && strings && f &&
-	    target_read(target->pid, t.symbols, symbols, count * sizeof(*symbols)) == 0 &&
-	    target_read(target->pid, t.strings, strings, t.strings_size) == 0) {
+	    tracee_read(target->pid, t.symbols, symbols, count * sizeof(*symbols)) == 0 &&
+	    tracee_read(target->pid, t.strings, strings, t.strings_size) == 0) {
 		strings[t.strings_size] = '\0';
 		for (uint32_t i = 0; i < count; i++) {
 			const Elf64_Sym *s = &symbols[i];
@@ -272,7 +272,7 @@ static void functions_add(struct target *target, const struct module *m)
 	free(symbols);
 }
 
-const char *target_function_at(const struct target *t, uint64_t address)
+const char *tracee_function_at(const struct tracee *t, uint64_t address)
 {
 	for (size_t i = 0; i < t->function_count; i++)
 		if (address >= t->functions[i].start && address < t->functions[i].end)
@@ -280,7 +280,7 @@ const char *target_function_at(const struct target *t, uint64_t address)
 	return NULL;
 }
 
-uint64_t target_find(const struct target *t, const char *name)
+uint64_t tracee_find(const struct tracee *t, const char *name)
 {
 	for (size_t i = 0; i < t->function_count; i++)
 		if (!strcmp(t->functions[i].name, name))
@@ -289,7 +289,7 @@ uint64_t target_find(const struct target *t, const char *name)
 }
 
 /* An allocator of its own, and where ld.so keeps its locks. */
-static void look_closer(struct target *t, struct module *m)
+static void look_closer(struct tracee *t, struct module *m)
 {
 	struct tables tables;
 	Elf64_Sym s;
@@ -307,11 +307,11 @@ static void look_closer(struct target *t, struct module *m)
 	}
 }
 
-int target_open(struct target *t, pid_t pid, char *why, size_t size)
+int tracee_open(struct tracee *t, pid_t pid, char *why, size_t size)
 {
 	int libc = 0;
 
-	*t = (struct target){ .pid = pid };
+	*t = (struct tracee){ .pid = pid };
 	if (modules_read(t) < 0) {
 		snprintf(why, size, "its memory can't be read: %s", strerror(errno));
 		return -1;
@@ -334,11 +334,11 @@ int target_open(struct target *t, pid_t pid, char *why, size_t size)
 	return libc && t->function_count ? 0 : -1;
 }
 
-void target_close(struct target *t)
+void tracee_close(struct tracee *t)
 {
 	for (size_t i = 0; i < t->count; i++)
 		free(t->modules[i].path);
 	free(t->modules);
 	free(t->functions);
-	*t = (struct target){ 0 };
+	*t = (struct tracee){ 0 };
 }
