@@ -246,7 +246,7 @@ static void serve(void)
 		if (mt_control_own.result == -EAGAIN)
 			return;
 		mt_control_own.answered = r.number;
-	} else if (asked < 0 || word != MT_CONTROL_CALL) {
+	} else if (asked < 0 || (word != MT_CONTROL_CALL && word != mt_light)) {
 		disarm(MT_CONTROL_GARBAGE);
 		mt_control.request.number = mt_control_own.answered;
 	}

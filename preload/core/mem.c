@@ -23,6 +23,10 @@
 /* One word so that two threads, or a fork in between, can't tear it: the piece's next free byte.
  * Pieces are aligned to their size, so the word tells the end of the piece as well. */
 static uintptr_t piece_at[2]; /* of what goes with the recording, of what is kept */
+
+/* Holds the first piece of what is kept, so that a recording's end leaves no mapping but the library;
+ * pages that are not used are not there. */
+static char first_kept[2 * PIECE_BYTES];
 static uint64_t used;
 
 void *mt_mem_map_kept(size_t size)
@@ -154,7 +158,7 @@ void mt_mem_unmap(void *p, size_t size)
 }
 
 /* A mapping of PIECE_BYTES aligned to PIECE_BYTES: the surplus of a double one is cut off. */
-static uintptr_t piece_new(void)
+static uintptr_t piece_map(void)
 {
 	uintptr_t raw = (uintptr_t)mt_mem_map_kept(2 * PIECE_BYTES);
 	uintptr_t piece = (raw + PIECE_BYTES - 1) & ~(PIECE_BYTES - 1);
@@ -166,6 +170,21 @@ static uintptr_t piece_new(void)
 	if (raw + PIECE_BYTES > piece)
 		unmap((void *)(piece + PIECE_BYTES), raw + PIECE_BYTES - piece);
 	return piece;
+}
+
+static uintptr_t piece_new(int kept)
+{
+	static uint32_t taken;
+
+	if (kept && !__atomic_exchange_n(&taken, 1, __ATOMIC_RELAXED))
+		return ((uintptr_t)first_kept + PIECE_BYTES - 1) & ~(PIECE_BYTES - 1);
+	return piece_map();
+}
+
+static void piece_drop(uintptr_t piece)
+{
+	if (piece - (uintptr_t)first_kept >= sizeof(first_kept))
+		unmap((void *)piece, PIECE_BYTES);
 }
 
 static void *alloc(size_t size, int kept)
@@ -186,7 +205,7 @@ static void *alloc(size_t size, int kept)
 				return (void *)at;
 			continue;
 		}
-		fresh = piece_new();
+		fresh = piece_new(kept);
 		if (!fresh)
 			return NULL;
 		if (__atomic_compare_exchange_n(word, &at, fresh + 64 + size, 0, __ATOMIC_RELAXED,
@@ -195,7 +214,7 @@ static void *alloc(size_t size, int kept)
 				region_add(fresh, PIECE_BYTES);
 			return (void *)(fresh + 64);
 		}
-		unmap((void *)fresh, PIECE_BYTES);
+		piece_drop(fresh);
 	}
 }
 
