@@ -208,12 +208,20 @@ static int arm(struct target *t, const struct wish *w, uint32_t flags, const cha
 /* Opens the page of a process; one that was started without the shim gets it first. 0 or -1. */
 static int reach(struct target *t, pid_t pid, const struct wish *w)
 {
+	const char *log = getenv("MEMTRACE_LOG");
+	enum reach got;
+	struct inject_report report;
 	char why[512];
-	enum reach got = target_open(t, pid, why, sizeof(why));
+
+	got = target_open(t, pid, why, sizeof(why));
 
 	if (got == NO_SHIM || got == NO_PAGE) {
-		if (inject_shim(pid, w->wait_ms / 1e3, NULL) < 0)
+		if (inject_shim(pid, w->wait_ms / 1e3, &report) < 0)
 			return -1;
+		if (log && (!strcmp(log, "info") || !strcmp(log, "debug")))
+			complain("put the shim into process %d; one thread (%d) was held up for "
+				 "%.1f ms, %u looked at",
+				 (int)pid, (int)report.tid, report.stopped_ms, report.tries);
 		got = target_open(t, pid, why, sizeof(why));
 	}
 	if (got != REACHED)

@@ -252,12 +252,14 @@ static void serve(void)
 	}
 	if (mt_control_own.until_ns && mt_clock_monotonic_ns() >= mt_control_own.until_ns)
 		disarm(MT_CONTROL_DEADLINE);
+	if (mt_injected && mt_control_own.state == MT_CONTROL_DORMANT &&
+	    (mt_control_own.recordings || mt_control_own.result < 0)) {
+		mt_injected_leave(); /* and says so; if it can't now, the next event tries again */
+		return;
+	}
 	mt_control_publish();
 	if (mt_control_own.state != MT_CONTROL_DRAINING)
 		mt_control_set_light(mt_light);
-	if (mt_control_own.state == MT_CONTROL_DORMANT &&
-	    (mt_control_own.recordings || mt_control_own.result < 0))
-		mt_injected_leave();
 }
 
 /*

@@ -52,5 +52,9 @@ void mt_injected_leave(void)
 	if (!mt_injected || !mt_slots_remove())
 		return;
 	mt_injected = 0;
+	mt_control_own.state = MT_CONTROL_LEFT;
+	mt_control_set_light(MT_LIGHT_PASS);
+	mt_control_publish();
 	mt_control_unmake();
+	mt_control_own.state = MT_CONTROL_DORMANT;
 }

@@ -98,6 +98,7 @@ void mt_control_unmake(void)
 	/* In one step: a hook must not find a page without a word. */
 	if (copy) {
 		memcpy(copy, &mt_control, sizeof(mt_control));
+		((struct mt_control *)copy)->self.word = mt_light;
 		mt_sys_call(SYS_mremap, (long)copy, sizeof(mt_control), sizeof(mt_control),
 			    MREMAP_MAYMOVE | MREMAP_FIXED, (long)&mt_control, 0);
 	}
