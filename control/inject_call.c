@@ -1,14 +1,16 @@
 /*
- * The call that a stopped thread makes for us, dlopen of the shim and then its entry, on a stack of its
+ * The call that a stopped thread makes for us: dlopen of the shim and then its entry, on a stack of its
  * own and with its signals held back.
  *
- * The code below is copied into the target together with the thread's registers and vector state, and
- * puts them back by itself when it is done. So from the moment the thread continues it needs nobody:
- * if memtrace is killed in the middle, the target does not notice.
+ * The code below lies where a module's code ends and its last page does not. The thread's registers are
+ * written below its stack; its system calls are its own. It puts everything back by itself: from the
+ * moment it is diverted it needs nobody, so if memtrace is killed the target does not notice. It waits
+ * for us twice, and not for long: for what it is to load, and until we have read what came of it.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
 #if defined(__x86_64__)
+#include <elf.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,122 +23,178 @@
 
 #include "inject_parts.h"
 
-#define CODE_BYTES 4096
 #define TEXT_BYTES 512
 #define STACK_BYTES ((size_t)256 << 10)
+#define RED_ZONE 128
 #define CALL_PATIENCE_MS 10000.0
 
-enum { BEGUN = 1, DONE = 2 };
+enum phase { MAPPED = 1, CALLING = 2, RETURNED = 3 };
+enum go { GO_CALL = 1, GO_GONE = 2, GO_LEAVE = 3 }; /* GONE: set by the code */
 
-/* What follows the code. The code knows the numbers below. */
+/* On the thread's stack, below what it uses. The code knows the numbers. */
 struct frame {
-	uint64_t phase; /* 0 */
-	int64_t result; /* 8: of the entry; -1: text says why */
-	uint64_t dlopen, dlsym, dlerror; /* 16 24 32 */
-	uint64_t path, mode, entry, argument; /* 40 48 56 64 */
-	uint64_t mask; /* 72 */
-	uint64_t errno_location, errno_at, errno_was; /* 80 88 96 */
-	uint64_t rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp; /* 104 ... 160 */
-	uint64_t r8, r9, r10, r11, r12, r13, r14, r15; /* 168 ... 224 */
-	uint64_t rip, flags; /* 232 240 */
-	char text[TEXT_BYTES]; /* 248 */
-	char name[64], library[4096];
-	uint8_t xstate[] __attribute__((aligned(64)));
+	uint64_t phase, go; /* 0 8: what it has done, what it may do */
+	int64_t result; /* 16: of the entry; -1: the text in the area says why */
+	uint64_t area, bytes; /* 24 32 */
+	uint64_t held, mask; /* 40 48: signals */
+	uint64_t nap[2]; /* 56 */
+	uint64_t dlopen, dlsym, dlerror, errno_location, mode; /* 72 80 88 96 104 */
+	uint64_t errno_at, errno_was; /* 112 120 */
+	uint64_t last_rsp; /* 128: of flags, below */
+	uint64_t rax, rcx, rdx, rsi, rdi, rbp; /* 136 ... 176 */
+	uint64_t r8, r9, r10, r11, r12, r13, r14, r15; /* 184 ... 240 */
+	uint64_t flags, rbx, rip; /* 248 256 264: popped at the very end */
 };
 
-#define STRING_(x) #x
-#define STRING(x) STRING_(x)
+/* Mapped by the code; its stack is at the end. */
+struct area {
+	char text[TEXT_BYTES]; /* of dlerror */
+	char entry[64]; /* 512 */
+	char library[4096]; /* 576 */
+	uint8_t xstate[]; /* 4672 */
+};
 
+_Static_assert(sizeof(struct frame) == 272 && offsetof(struct frame, errno_location) == 96 &&
+		       offsetof(struct frame, last_rsp) == 128 &&
+		       offsetof(struct frame, flags) == 248 &&
+		       offsetof(struct area, xstate) == 4672 &&
+		       offsetof(struct area, xstate) % 64 == 0,
+	       "the code knows these");
+
+/* futex(&go, WAIT_PRIVATE, go, &nap): unlike nanosleep it leaves alone what the kernel keeps of a sleep
+ * that the thread was in. */
+#define NAP                                                                                        \
+	"	mov	$202, %eax\n"                                                                        \
+	"	lea	8(%rbx), %rdi\n"                                                                     \
+	"	mov	$128, %esi\n"                                                                        \
+	"	mov	8(%rbx), %edx\n"                                                                     \
+	"	lea	56(%rbx), %r10\n"                                                                    \
+	"	xor	%r8d, %r8d\n"                                                                        \
+	"	xor	%r9d, %r9d\n"                                                                        \
+	"	syscall\n"
+
+/* rbx: the frame. r12: the area. r13 counts naps. */
 __asm__(".pushsection .rodata\n"
 	"inject_code:\n"
-	"	cld\n"
-	"	lea	inject_code+" STRING(
-		CODE_BYTES) "(%rip), %rbx\n"
-			    "	movq	$1, (%rbx)\n"
-			    "	call	*80(%rbx)\n" /* errno is the program's */
-			    "	mov	%rax, 88(%rbx)\n"
-			    "	mov	(%rax), %ecx\n"
-			    "	mov	%rcx, 96(%rbx)\n"
-			    "	mov	40(%rbx), %rdi\n"
-			    "	mov	48(%rbx), %rsi\n"
-			    "	call	*16(%rbx)\n"
-			    "	test	%rax, %rax\n"
-			    "	jz	1f\n"
-			    "	mov	%rax, %rdi\n"
-			    "	mov	56(%rbx), %rsi\n"
-			    "	call	*24(%rbx)\n"
-			    "	test	%rax, %rax\n"
-			    "	jz	1f\n"
-			    "	mov	64(%rbx), %rdi\n"
-			    "	call	*%rax\n"
-			    "	movslq	%eax, %rax\n"
-			    "	mov	%rax, 8(%rbx)\n"
-			    "	jmp	3f\n"
-			    "1:	movq	$-1, 8(%rbx)\n"
-			    "	mov	32(%rbx), %rax\n"
-			    "	test	%rax, %rax\n"
-			    "	jz	3f\n"
-			    "	call	*%rax\n"
-			    "	test	%rax, %rax\n"
-			    "	jz	3f\n"
-			    "	lea	248(%rbx), %rdi\n"
-			    "	mov	$511, %ecx\n"
-			    "2:	mov	(%rax), %dl\n"
-			    "	mov	%dl, (%rdi)\n"
-			    "	inc	%rax\n"
-			    "	inc	%rdi\n"
-			    "	test	%dl, %dl\n"
-			    "	jz	3f\n"
-			    "	dec	%ecx\n"
-			    "	jnz	2b\n"
-			    "3:	mov	88(%rbx), %rax\n"
-			    "	mov	96(%rbx), %rcx\n"
-			    "	mov	%ecx, (%rax)\n"
-			    "	mov	$14, %eax\n" /* rt_sigprocmask(SIG_SETMASK, &mask, NULL, 8) */
-			    "	mov	$2, %edi\n"
-			    "	lea	72(%rbx), %rsi\n"
-			    "	xor	%edx, %edx\n"
-			    "	mov	$8, %r10d\n"
-			    "	syscall\n"
-			    "	mov	$-1, %eax\n"
-			    "	mov	$-1, %edx\n"
-			    "	lea	4928(%rbx), %rcx\n"
-			    "	xrstor64 (%rcx)\n"
-			    "	movq	$2, (%rbx)\n"
-			    "	pushq	240(%rbx)\n"
-			    "	popfq\n"
-			    "	mov	104(%rbx), %rax\n"
-			    "	mov	120(%rbx), %rcx\n"
-			    "	mov	128(%rbx), %rdx\n"
-			    "	mov	136(%rbx), %rsi\n"
-			    "	mov	144(%rbx), %rdi\n"
-			    "	mov	152(%rbx), %rbp\n"
-			    "	mov	160(%rbx), %rsp\n"
-			    "	mov	168(%rbx), %r8\n"
-			    "	mov	176(%rbx), %r9\n"
-			    "	mov	184(%rbx), %r10\n"
-			    "	mov	192(%rbx), %r11\n"
-			    "	mov	200(%rbx), %r12\n"
-			    "	mov	208(%rbx), %r13\n"
-			    "	mov	216(%rbx), %r14\n"
-			    "	mov	224(%rbx), %r15\n"
-			    "	mov	112(%rbx), %rbx\n"
-			    "	jmp	*inject_code+" STRING(CODE_BYTES) "+232(%rip)\n"
-									  "inject_code_end:\n"
-									  ".popsection\n");
+	"	mov	$14, %eax\n" /* rt_sigprocmask(SIG_SETMASK, &held, &mask, 8) */
+	"	mov	$2, %edi\n"
+	"	lea	40(%rbx), %rsi\n"
+	"	lea	48(%rbx), %rdx\n"
+	"	mov	$8, %r10d\n"
+	"	syscall\n"
+	"	xor	%r12d, %r12d\n"
+	"	mov	$9, %eax\n" /* mmap(NULL, bytes, READ|WRITE, PRIVATE|ANONYMOUS, -1, 0) */
+	"	xor	%edi, %edi\n"
+	"	mov	32(%rbx), %rsi\n"
+	"	mov	$3, %edx\n"
+	"	mov	$0x22, %r10d\n"
+	"	mov	$-1, %r8\n"
+	"	xor	%r9d, %r9d\n"
+	"	syscall\n"
+	"	cmp	$-4096, %rax\n"
+	"	ja	7f\n"
+	"	mov	%rax, %r12\n"
+	"	mov	%rax, 24(%rbx)\n"
+	"	movq	$1, (%rbx)\n" /* MAPPED: is there something to call? */
+	"	mov	$10000, %r13d\n"
+	"1:	cmpq	$1, 8(%rbx)\n"
+	"	je	2f\n" NAP "	dec	%r13d\n"
+	"	jnz	1b\n"
+	"	xor	%eax, %eax\n" /* nobody is there any more */
+	"	mov	$2, %ecx\n"
+	"	lock cmpxchgq %rcx, 8(%rbx)\n"
+	"	jne	2f\n"
+	"	jmp	9f\n"
+	"2:	mov	32(%rbx), %rax\n"
+	"	lea	-64(%r12, %rax), %rsp\n"
+	"	call	*96(%rbx)\n" /* errno is the program's */
+	"	mov	%rax, 112(%rbx)\n"
+	"	mov	(%rax), %ecx\n"
+	"	mov	%rcx, 120(%rbx)\n"
+	"	movq	$2, (%rbx)\n"
+	"	lea	576(%r12), %rdi\n"
+	"	mov	104(%rbx), %rsi\n"
+	"	call	*72(%rbx)\n" /* dlopen(library, mode) */
+	"	test	%rax, %rax\n"
+	"	jz	3f\n"
+	"	mov	%rax, %rdi\n"
+	"	lea	512(%r12), %rsi\n"
+	"	call	*80(%rbx)\n" /* dlsym(handle, entry) */
+	"	test	%rax, %rax\n"
+	"	jz	3f\n"
+	"	xor	%edi, %edi\n"
+	"	call	*%rax\n"
+	"	movslq	%eax, %rax\n"
+	"	mov	%rax, 16(%rbx)\n"
+	"	jmp	5f\n"
+	"3:	movq	$-1, 16(%rbx)\n"
+	"	mov	88(%rbx), %rax\n"
+	"	test	%rax, %rax\n"
+	"	jz	5f\n"
+	"	call	*%rax\n" /* dlerror() */
+	"	test	%rax, %rax\n"
+	"	jz	5f\n"
+	"	mov	%r12, %rdi\n"
+	"	mov	$511, %ecx\n"
+	"4:	mov	(%rax), %dl\n"
+	"	mov	%dl, (%rdi)\n"
+	"	inc	%rax\n"
+	"	inc	%rdi\n"
+	"	test	%dl, %dl\n"
+	"	jz	5f\n"
+	"	dec	%ecx\n"
+	"	jnz	4b\n"
+	"5:	mov	112(%rbx), %rax\n"
+	"	mov	120(%rbx), %rcx\n"
+	"	mov	%ecx, (%rax)\n"
+	"	mov	$-1, %eax\n"
+	"	mov	$-1, %edx\n"
+	"	lea	4672(%r12), %rcx\n"
+	"	xrstor64 (%rcx)\n"
+	"	jmp	8f\n"
+	"7:	mov	%rax, 16(%rbx)\n"
+	"8:	mov	%rbx, %rsp\n"
+	"	movq	$3, (%rbx)\n" /* RETURNED: has it been read? */
+	"	mov	$5000, %r13d\n"
+	"6:	cmpq	$3, 8(%rbx)\n"
+	"	je	9f\n" NAP "	dec	%r13d\n"
+	"	jnz	6b\n"
+	"9:	mov	$11, %eax\n" /* munmap(area, bytes) */
+	"	mov	%r12, %rdi\n"
+	"	mov	32(%rbx), %rsi\n"
+	"	test	%rdi, %rdi\n"
+	"	jz	10f\n"
+	"	syscall\n"
+	"10:	mov	$14, %eax\n" /* rt_sigprocmask(SIG_SETMASK, &mask, NULL, 8) */
+	"	mov	$2, %edi\n"
+	"	lea	48(%rbx), %rsi\n"
+	"	xor	%edx, %edx\n"
+	"	mov	$8, %r10d\n"
+	"	syscall\n"
+	"	mov	136(%rbx), %rax; mov	144(%rbx), %rcx\n"
+	"	mov	152(%rbx), %rdx; mov	160(%rbx), %rsi\n"
+	"	mov	168(%rbx), %rdi; mov	176(%rbx), %rbp\n"
+	"	mov	184(%rbx), %r8; mov	192(%rbx), %r9\n"
+	"	mov	200(%rbx), %r10; mov	208(%rbx), %r11\n"
+	"	mov	216(%rbx), %r12; mov	224(%rbx), %r13\n"
+	"	mov	232(%rbx), %r14; mov	240(%rbx), %r15\n"
+	/* What is still needed lies above rsp: a signal may come at any moment. */
+	"	mov	128(%rbx), %rsp\n"
+	"	popfq\n"
+	"	pop	%rbx\n"
+	"	ret	$128\n"
+	"inject_code_end:\n"
+	".popsection\n");
 
 extern const uint8_t inject_code[], inject_code_end[];
-
-_Static_assert(offsetof(struct frame, text) == 248 && offsetof(struct frame, rip) == 232 &&
-		       offsetof(struct frame, xstate) == 4928,
-	       "the code above knows these");
 
 struct call {
 	const struct tracee *target;
 	struct stopped *s;
-	uint64_t syscall_at; /* a `syscall` instruction */
-	uint64_t area; /* in the target: code, frame, stack */
-	size_t frame_bytes, bytes;
+	uint64_t code; /* where it is in the target */
+	uint64_t at; /* of the frame */
+	uint64_t area;
+	struct frame frame;
 	char *why;
 	size_t size;
 };
@@ -144,97 +202,60 @@ struct call {
 #define SAY(...) snprintf(c->why, c->size, __VA_ARGS__)
 #define FAIL(...) (SAY(__VA_ARGS__), -1)
 
-/* ---- single system calls ------------------------------------------------------------------------ */
+/* ---- the code ----------------------------------------------------------------------------------- */
 
-/* Two bytes 0f 05 anywhere in libc's code: only that one instruction is stepped over. */
-static uint64_t find_syscall(const struct tracee *t)
+/* The end of the module's code in its last page, if there is room that nothing has used. */
+static uint64_t room_in(pid_t pid, const struct module *m)
 {
-	static uint8_t page[65536];
+	size_t length = (size_t)(inject_code_end - inject_code);
+	uint8_t have[1024];
+	Elf64_Ehdr e;
+	Elf64_Phdr p;
 
-	for (size_t i = 0; i < t->count; i++) {
-		const struct module *m = &t->modules[i];
+	if (tracee_read(pid, m->start, &e, sizeof(e)) < 0 || memcmp(e.e_ident, ELFMAG, SELFMAG) ||
+	    length > sizeof(have))
+		return 0;
+	for (unsigned int i = 0; i < e.e_phnum; i++) {
+		uint64_t at, room;
 
-		for (uint64_t at = m->code;
-		     m->kind == MODULE_LIBC && at && at + sizeof(page) <= m->code_end;
-		     at += sizeof(page)) {
-			if (tracee_read(t->pid, at, page, sizeof(page)) < 0)
-				break;
-			for (size_t k = 0; k + 1 < sizeof(page); k++)
-				if (page[k] == 0x0f && page[k + 1] == 0x05)
-					return at + k;
-		}
+		if (tracee_read(pid, m->start + e.e_phoff + i * sizeof(p), &p, sizeof(p)) < 0)
+			return 0;
+		if (p.p_type != PT_LOAD || !(p.p_flags & PF_X))
+			continue;
+		at = (m->code - (p.p_vaddr & ~UINT64_C(4095)) + p.p_vaddr + p.p_filesz + 15) &
+		     ~UINT64_C(15);
+		room = (4096 - at % 4096) % 4096;
+		if (p.p_filesz != p.p_memsz || room < length || at + length > m->code_end ||
+		    tracee_read(pid, at, have, length) < 0)
+			return 0;
+		for (size_t k = 0; k < length; k++)
+			if (have[k] && have[k] != inject_code[k])
+				return 0;
+		return at;
 	}
 	return 0;
 }
 
-/* Steps the thread over one instruction. 0 or -1. */
-static int step(pid_t tid)
+/* Written once: it is the same for all threads, and stays. */
+static int place_code(struct call *c)
 {
-	double until = clock_ms() + 2000;
-	int status;
-	pid_t got;
+	size_t length = (size_t)(inject_code_end - inject_code);
+	uint64_t word;
 
-	if (ptrace(PTRACE_SINGLESTEP, tid, NULL, NULL) < 0)
-		return -1;
-	for (;;) {
-		got = waitpid(tid, &status, __WALL | WNOHANG);
-		if (got < 0 || (got == tid && !WIFSTOPPED(status)) || clock_ms() > until)
-			return -1;
-		if (got != tid)
-			nap_ms(0.01);
-		else if (WSTOPSIG(status) == SIGTRAP && status >> 16 == 0)
-			return 0;
-		else if (status >> 16 != PTRACE_EVENT_STOP)
-			return -1;
-		else if (ptrace(PTRACE_SINGLESTEP, tid, NULL, NULL) < 0)
-			return -1;
+	for (size_t i = 0; i < c->target->count && !c->code; i++)
+		if (c->target->modules[i].code && c->target->modules[i].path[0] == '/')
+			c->code = room_in(c->target->pid, &c->target->modules[i]);
+	if (!c->code)
+		return FAIL("there is no room for code in any of its modules");
+	for (size_t i = 0; i < length; i += sizeof(word)) {
+		size_t part = length - i < sizeof(word) ? length - i : sizeof(word);
+
+		word = 0;
+		memcpy(&word, inject_code + i, part);
+		if (ptrace(PTRACE_POKEDATA, c->s->tid, (void *)(c->code + i), (void *)word) < 0)
+			return FAIL("its code can't be written: %s", strerror(errno));
 	}
-}
-
-/* A system call of the stopped thread; its registers are then not its own. -errno of it. */
-static long remote_call(const struct call *c, long number, const uint64_t *arguments)
-{
-	struct stopped after = { .tid = c->s->tid };
-	struct user_regs_struct regs = c->s->regs;
-	long result = -EIO;
-
-	regs.rip = c->syscall_at;
-	regs.rax = (uint64_t)number;
-	regs.orig_rax = (uint64_t)-1;
-	regs.rdi = arguments[0];
-	regs.rsi = arguments[1];
-	regs.rdx = arguments[2];
-	regs.r10 = arguments[3];
-	regs.r8 = arguments[4];
-	regs.r9 = arguments[5];
-	if (thread_set_regs(after.tid, &regs) == 0 && step(after.tid) == 0 &&
-	    thread_get(&after) == 0)
-		result = (long)after.regs.rax;
-	thread_free(&after);
-	return result;
-}
-
-static long map_area(const struct call *c)
-{
-	const uint64_t arguments[6] = {
-		0, c->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, (uint64_t)-1, 0
-	};
-
-	return remote_call(c, SYS_mmap, arguments);
-}
-
-static void unmap_area(const struct call *c)
-{
-	const uint64_t arguments[6] = { c->area, c->bytes };
-
-	remote_call(c, SYS_munmap, arguments);
-}
-
-static long protect_code(const struct call *c)
-{
-	const uint64_t arguments[6] = { c->area, CODE_BYTES, PROT_READ | PROT_EXEC };
-
-	return remote_call(c, SYS_mprotect, arguments);
+	return 0;
 }
 
 /* ---- setting up --------------------------------------------------------------------------------- */
@@ -243,9 +264,10 @@ static long protect_code(const struct call *c)
 #define DLOPEN_MODE_INTERNAL 0x80000000u /* __libc_dlopen_mode wants to be told that it is dlopen */
 
 /* glibc before 2.34 keeps dlopen in libdl, which may not be there; libc has its own all the same. */
-static int find_functions(const struct call *c, struct frame *f)
+static int find_functions(struct call *c)
 {
 	const struct tracee *t = c->target;
+	struct frame *f = &c->frame;
 
 	f->mode = RTLD_NOW_LOCAL;
 	f->dlopen = tracee_find(t, "dlopen");
@@ -263,62 +285,6 @@ static int find_functions(const struct call *c, struct frame *f)
 		       : FAIL("its C library has no dlopen; start the program with memtrace run");
 }
 
-static void fill_registers(struct frame *f, const struct stopped *s)
-{
-	struct user_regs_struct r = s->regs;
-
-	thread_restart_by_hand(&r);
-	f->rax = r.rax;
-	f->rbx = r.rbx;
-	f->rcx = r.rcx;
-	f->rdx = r.rdx;
-	f->rsi = r.rsi;
-	f->rdi = r.rdi;
-	f->rbp = r.rbp;
-	f->rsp = r.rsp;
-	f->r8 = r.r8;
-	f->r9 = r.r9;
-	f->r10 = r.r10;
-	f->r11 = r.r11;
-	f->r12 = r.r12;
-	f->r13 = r.r13;
-	f->r14 = r.r14;
-	f->r15 = r.r15;
-	f->rip = r.rip;
-	f->flags = r.eflags;
-	f->mask = s->mask;
-	memcpy(f->xstate, s->xstate, s->xstate_bytes);
-}
-
-static int write_area(struct call *c, const char *shim)
-{
-	uint64_t at = c->area + CODE_BYTES;
-	struct frame *f = calloc(1, c->frame_bytes);
-	int result = -1;
-
-	if (!f || strlen(shim) >= sizeof(f->library)) {
-		free(f);
-		return FAIL("the path of the shim is too long");
-	}
-	fill_registers(f, c->s);
-	strcpy(f->library, shim);
-	strcpy(f->name, INJECT_ENTRY);
-	f->path = at + offsetof(struct frame, library);
-	f->entry = at + offsetof(struct frame, name);
-	if (find_functions(c, f) < 0)
-		;
-	else if (tracee_write(c->target->pid, c->area, inject_code,
-			      (size_t)(inject_code_end - inject_code)) < 0 ||
-		 tracee_write(c->target->pid, at, f, c->frame_bytes) < 0)
-		SAY("its memory can't be written: %s", strerror(errno));
-	else if (protect_code(c) < 0)
-		SAY("it may not make memory executable (SELinux); start it with memtrace run");
-	else
-		result = 0;
-	free(f);
-	return result;
-}
-
 /* Signals that the code itself may cause stay open: then we see them. */
 static uint64_t held_back(void)
 {
@@ -330,34 +296,69 @@ static uint64_t held_back(void)
 	return mask;
 }
 
-static int divert(const struct call *c)
+static void fill_frame(struct call *c)
+{
+	struct user_regs_struct r = c->s->regs;
+	struct frame *f = &c->frame;
+
+	thread_restart_by_hand(&r);
+	c->at = r.rsp - RED_ZONE - sizeof(*f);
+	f->last_rsp = c->at + offsetof(struct frame, flags);
+	f->bytes = (sizeof(struct area) + c->s->xstate_bytes + STACK_BYTES + 4095) &
+		   ~UINT64_C(4095);
+	f->held = held_back();
+	f->nap[1] = 200000;
+#define COPY(name) f->name = r.name
+	COPY(rax), COPY(rbx), COPY(rcx), COPY(rdx), COPY(rsi), COPY(rdi), COPY(rbp), COPY(r8);
+	COPY(r9), COPY(r10), COPY(r11), COPY(r12), COPY(r13), COPY(r14), COPY(r15), COPY(rip);
+#undef COPY
+	f->flags = r.eflags;
+}
+
+static int divert(struct call *c)
 {
 	struct user_regs_struct regs = c->s->regs;
 
-	regs.rip = c->area;
-	regs.rsp = c->area + c->bytes - 64;
+	if (tracee_write(c->target->pid, c->at, &c->frame, sizeof(c->frame)) < 0)
+		return FAIL("the stack of thread %d can't be written", c->s->tid);
+	regs.rip = c->code;
+	regs.rbx = c->at;
+	regs.rsp = c->at;
 	regs.orig_rax = (uint64_t)-1;
 	regs.eflags &= ~UINT64_C(0x500); /* trap, direction */
-	return thread_set_mask(c->s->tid, held_back()) == 0 &&
-			       thread_set_regs(c->s->tid, &regs) == 0 &&
-			       ptrace(PTRACE_CONT, c->s->tid, NULL, NULL) == 0
-		       ? 0
-		       : -1;
+	if (thread_set_regs(c->s->tid, &regs) < 0 || ptrace(PTRACE_CONT, c->s->tid, NULL, NULL) < 0)
+		return FAIL("it has ended");
+	return 0;
+}
+
+/* What the code has waited for. */
+static int say_go(struct call *c, const char *shim)
+{
+	size_t bytes = sizeof(struct area) + c->s->xstate_bytes;
+	struct area *a = calloc(1, bytes);
+	uint64_t go = GO_CALL;
+	int result = -1;
+
+	if (a && strlen(shim) < sizeof(a->library)) {
+		strcpy(a->entry, INJECT_ENTRY);
+		strcpy(a->library, shim);
+		memcpy(a->xstate, c->s->xstate, c->s->xstate_bytes);
+		if (tracee_write(c->target->pid, c->area, a, bytes) == 0 &&
+		    tracee_write(c->target->pid, c->at + offsetof(struct frame, go), &go,
+				 sizeof(go)) == 0)
+			result = 0;
+	}
+	free(a);
+	return result;
 }
 
 /* ---- waiting ------------------------------------------------------------------------------------ */
-
-static int inside_area(const struct call *c, const struct user_regs_struct *r)
-{
-	return r->rip - c->area < c->bytes || r->rsp - c->area < c->bytes;
-}
 
 enum news { NEWS_NONE, NEWS_ENDED, NEWS_CRASHED };
 
 /* Stops meanwhile: what the program is sent reaches it, a fault of the call itself does not. */
 static enum news take_news(const struct call *c, int *signal)
 {
-	uint64_t phase = 0;
 	int status;
 	pid_t got = waitpid(c->s->tid, &status, __WALL | WNOHANG);
 
@@ -366,17 +367,15 @@ static enum news take_news(const struct call *c, int *signal)
 	if (got != c->s->tid)
 		return NEWS_NONE;
 	*signal = status >> 16 ? 0 : WSTOPSIG(status);
-	tracee_read(c->target->pid, c->area + CODE_BYTES, &phase, sizeof(phase));
-	if (*signal && phase < DONE && !(held_back() >> (*signal - 1) & 1))
+	if (*signal && !(held_back() >> (*signal - 1) & 1))
 		return NEWS_CRASHED;
 	ptrace(PTRACE_CONT, c->s->tid, NULL, (void *)(long)*signal);
 	return NEWS_NONE;
 }
 
-/* The thread gets back what it had, by our hand, and the area goes. */
+/* The thread gets back what it had, by our hand. What it had mapped for us is left. */
 static void take_back(const struct call *c)
 {
-	unmap_area(c);
 	thread_restore(c->s);
 	ptrace(PTRACE_DETACH, c->s->tid, NULL, NULL);
 }
@@ -385,11 +384,10 @@ static void take_back(const struct call *c)
  * It takes too long. Where it waits for the loader's first lock it holds nothing, and can be taken
  * back; so too if it has not run at all. Else it must go on, and will: the code needs nobody.
  */
-static enum call_result give_up(const struct call *c)
+static enum call_result give_up(const struct call *c, uint64_t phase)
 {
 	struct stopped now = { .tid = c->s->tid };
 	const struct user_regs_struct *r = &now.regs;
-	uint64_t phase = BEGUN;
 	uint32_t owner = 0;
 	int waits;
 
@@ -397,10 +395,9 @@ static enum call_result give_up(const struct call *c)
 		SAY("it does not answer; it will go on by itself as soon as it can");
 		return CALL_RUNS_ON;
 	}
-	tracee_read(c->target->pid, c->area + CODE_BYTES, &phase, sizeof(phase));
 	/* The locks lie in a row, the first is the one that comes first. */
-	waits = (long)r->orig_rax == SYS_futex && r->rdi >= c->target->loader_state &&
-		r->rdi < c->target->loader_state_end &&
+	waits = phase == CALLING && (long)r->orig_rax == SYS_futex &&
+		r->rdi >= c->target->loader_state && r->rdi < c->target->loader_state_end &&
 		tracee_read(c->target->pid, r->rdi - 40 + 8, &owner, sizeof(owner)) == 0 &&
 		owner != (uint32_t)c->s->tid;
 	if (phase == 0 || waits) {
@@ -417,72 +414,63 @@ static enum call_result give_up(const struct call *c)
 	return CALL_RUNS_ON;
 }
 
-/* The code has put everything back; when the thread has left it, the area goes. */
+/* The code waits until we have read; then it puts the rest back, and we let go when we end. */
 static enum call_result finish(const struct call *c)
 {
 	char text[TEXT_BYTES] = "";
-	struct frame f = { 0 };
-	struct call later = *c;
-	struct stopped now = { .tid = c->s->tid };
+	uint64_t go = GO_LEAVE;
 
-	tracee_read(c->target->pid, c->area + CODE_BYTES, &f, offsetof(struct frame, text));
-	tracee_read(c->target->pid, c->area + CODE_BYTES + offsetof(struct frame, text), text,
-		    sizeof(text) - 1);
-	for (int tries = 0; tries < 50; tries++) {
-		if (thread_interrupt(&now) != STOP_DONE)
-			break; /* a page is left, or the whole process is gone */
-		later.s = &now;
-		if (!inside_area(c, &now.regs)) {
-			thread_set_mask(now.tid, held_back());
-			unmap_area(&later);
-			thread_restore(&now);
-			ptrace(PTRACE_DETACH, now.tid, NULL, NULL);
-			break;
-		}
-		thread_set_regs(now.tid, &now.regs);
-		if (tries == 49) /* a signal handler that runs for long: the page is left */
-			ptrace(PTRACE_DETACH, now.tid, NULL, NULL);
-		else
-			ptrace(PTRACE_CONT, now.tid, NULL, NULL);
-		nap_ms(0.2);
-	}
-	thread_free(&now);
-	if (f.result == 0)
+	if (c->area && c->frame.result == -1)
+		tracee_read(c->target->pid, c->area, text, sizeof(text) - 1);
+	tracee_write(c->target->pid, c->at + offsetof(struct frame, go), &go, sizeof(go));
+	if (c->frame.result == 0)
 		return CALL_DONE;
-	if (f.result == -1)
+	if (!c->area)
+		SAY("it can't map %llu KiB more: %s", (unsigned long long)c->frame.bytes >> 10,
+		    strerror((int)-c->frame.result));
+	else if (c->frame.result == -1)
 		SAY("its loader says: %s", *text ? text : "the shim can't be loaded");
 	else
-		SAY("the shim refuses: %s", strerror((int)-f.result));
+		SAY("the shim refuses: %s", strerror((int)-c->frame.result));
 	return CALL_FAILED;
 }
 
-static enum call_result wait_for_call(const struct call *c, double *stopped_ms)
+static enum call_result crashed(const struct call *c, int signal)
 {
-	double until = clock_ms() + CALL_PATIENCE_MS;
-	uint64_t phase = 0;
+	take_back(c);
+	SAY("loading the shim failed there (signal %d: %s); it runs on as before%s", signal,
+	    strsignal(signal), signal == SIGSYS ? ", its seccomp filter does not allow it" : "");
+	return CALL_FAILED;
+}
+
+static enum call_result wait_for_call(struct call *c, const char *shim, double *stopped_ms)
+{
+	double begun = clock_ms(), mapped = 0;
+	struct frame *f = &c->frame;
 	int signal = 0;
 
 	for (;;) {
-		switch (take_news(c, &signal)) {
-		case NEWS_ENDED:
+		enum news news = take_news(c, &signal);
+
+		if (news == NEWS_CRASHED)
+			return crashed(c, signal);
+		if (news == NEWS_ENDED ||
+		    tracee_read(c->target->pid, c->at, f, offsetof(struct frame, held)) < 0) {
 			SAY("it has ended meanwhile");
 			return CALL_FAILED;
-		case NEWS_CRASHED:
-			take_back(c);
-			SAY("loading the shim failed there (signal %d: %s); it runs on as before%s",
-			    signal, strsignal(signal),
-			    signal == SIGSYS ? ", its seccomp filter does not allow it" : "");
-			return CALL_FAILED;
-		default:
-			break;
 		}
-		if (tracee_read(c->target->pid, c->area + CODE_BYTES, &phase, sizeof(phase)) == 0 &&
-		    phase == DONE) {
+		if (f->phase == MAPPED && !mapped) {
+			mapped = clock_ms();
+			c->area = f->area;
+			if (say_go(c, shim) < 0)
+				f->phase = 0; /* it will leave by itself */
+		}
+		if (f->phase == RETURNED) {
 			*stopped_ms = clock_ms() - c->s->since_ms;
 			return finish(c);
 		}
-		if (clock_ms() > until)
-			return give_up(c);
+		if (clock_ms() - begun > CALL_PATIENCE_MS)
+			return give_up(c, f->phase);
 		nap_ms(0.1);
 	}
 }
@@ -491,25 +479,18 @@ enum call_result call_make(const struct tracee *t, struct stopped *s, const char
 			   double *stopped_ms, char *why, size_t size)
 {
 	struct call call = { .target = t, .s = s, .why = why, .size = size }, *c = &call;
-	long area;
 
-	c->syscall_at = find_syscall(t);
-	c->frame_bytes = (sizeof(struct frame) + s->xstate_bytes + 4095) & ~(size_t)4095;
-	c->bytes = CODE_BYTES + c->frame_bytes + STACK_BYTES;
-	thread_set_mask(s->tid, held_back());
-	area = c->syscall_at ? map_area(c) : -ENOSYS;
-	if (area <= 0 && area > -4096) {
-		thread_restore(s);
+	if (find_functions(c) < 0 || place_code(c) < 0) {
+		thread_set_regs(s->tid, &s->regs);
 		ptrace(PTRACE_DETACH, s->tid, NULL, NULL);
-		SAY("it can't map %zu KiB more: %s", c->bytes >> 10, strerror((int)-area));
 		return CALL_FAILED;
 	}
-	c->area = (uint64_t)area;
-	if (write_area(c, shim) < 0 || divert(c) < 0) {
+	fill_frame(c);
+	if (divert(c) < 0) {
 		take_back(c);
 		return CALL_FAILED;
 	}
-	return wait_for_call(c, stopped_ms);
+	return wait_for_call(c, shim, stopped_ms);
 }
 
 #else

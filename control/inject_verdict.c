@@ -225,7 +225,7 @@ void inject_denied(const char *proc, pid_t pid, int error, char *why, size_t siz
 	snprintf(path, sizeof(path), "%s/sys/kernel/yama/ptrace_scope", proc);
 	if (slurp(path, text, sizeof(text)) > 0)
 		scope = atoi(text);
-	if (error == ESRCH)
+	if (error == ESRCH || inject_status(pid, "VmSize", 10, -1) < 0)
 		snprintf(why, size, "it has ended");
 	else if (error != EPERM && error != EACCES)
 		snprintf(why, size, "ptrace: %s", strerror(error));

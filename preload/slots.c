@@ -173,6 +173,9 @@ int mt_slots_resolve(void)
 
 static int entry_of(const char *name)
 {
+	/* Most of a C++ library's names, and long ones. */
+	if (name[0] == '_' && name[1] == 'Z' && name[2] != 'n' && name[2] != 'd')
+		return -1;
 	for (uint32_t at = mt_dynamic_hash(name) % HASH_SLOTS; by_hash[at];
 	     at = (at + 1) % HASH_SLOTS)
 		if (!strcmp(entries[by_hash[at] - 1].name, name))
