@@ -32,7 +32,7 @@ SHIM_LINK := -shared -Wl,-z,now -Wl,-z,nodelete -Wl,-Bsymbolic-functions -Wl,--n
 SHIM_SRC := $(sort $(wildcard preload/*.c preload/*/*.c))
 REPORT_SRC := $(sort $(wildcard analyzer/*.c analyzer/*/*.c))
 DRIVER_SRC := $(sort $(wildcard control/*.c))
-UNIT_SRC := $(sort $(wildcard tests/unit/*_test.cc tests/contract/*_test.cc tests/support/*.cc))
+UNIT_SRC := $(sort $(wildcard tests/unit/*_test.cc tests/contract/*_test.cc tests/support/*.cc tests/corpus/*.cc))
 INTEGRATION_SRC := $(sort $(wildcard tests/integration/*_test.cc tests/support/*.cc))
 PROGRAM_SRC := $(sort $(filter-out %.so.c,$(wildcard tests/programs/*.c)) $(wildcard tests/programs/*.cc))
 PROGRAM_SO_SRC := $(sort $(wildcard tests/programs/*.so.c tests/support/*.so.c))
@@ -49,7 +49,7 @@ PROGRAMS := $(patsubst tests/programs/%,$(B)/programs/%,$(basename $(PROGRAM_SRC
 PROGRAM_SOS := $(patsubst %.so.c,$(B)/programs/%.so,$(notdir $(PROGRAM_SO_SRC)))
 
 REPORT_LIBS := -ldw -lelf -lcjson -lstdc++ -lm
-DRIVER_LIBS :=
+DRIVER_LIBS := -lcjson -lncurses
 
 .PHONY: all
 all: $(B)/libmemtrace.so $(B)/memtrace $(B)/memtrace-report ## build the three programs
@@ -98,7 +98,7 @@ $(B)/memtrace: $(DRIVER_OBJ)
 
 $(B)/unit-tests: $(UNIT_OBJ)
 	$(if $(Q),@echo "  LINK    $@")
-	$(Q)$(CXX) $(SANFLAGS) $^ $(REPORT_LIBS) -lgtest -lgtest_main -lpthread -o $@
+	$(Q)$(CXX) $(SANFLAGS) $^ $(REPORT_LIBS) -lncurses -lgtest -lgtest_main -lpthread -o $@
 
 $(B)/integration-tests: $(INTEGRATION_OBJ)
 	$(if $(Q),@echo "  LINK    $@")

@@ -19,6 +19,7 @@
 
 #define WAIT_MS 30000 /* unless --wait says otherwise */
 #define SILENT_MS 500 /* after which we say that we wait */
+#define CHILD_MS 400 /* that one of several processes gets to answer */
 #define POLL_MS 2
 
 static volatile sig_atomic_t interrupted;
@@ -184,7 +185,7 @@ static int await(struct target *t, const char *what, int wait_ms, int *result)
 	target_done(t);
 	if (answered < 0)
 		complain("process %d has ended", (int)t->pid);
-	else if (!answered)
+	else if (!answered && wait_ms > SILENT_MS)
 		complain("process %d made no call that could be answered within %d s; nothing was "
 			 "changed",
 			 (int)t->pid, wait_ms / 1000);
@@ -231,35 +232,82 @@ static int reach(struct target *t, pid_t pid, const struct wish *w)
 
 /* ---- children ---------------------------------------------------------------------------------------- */
 
-/* Arms the descendants that have the shim, into the trace that t writes. */
+struct tree {
+	size_t asked, taken, silent, without;
+};
+
+/* Asks a descendant, given the shim if it has none, to record into the trace that t writes. One that is silent
+ * finds the request at its next event. */
+static void arm_child(const struct target *t, const struct wish *w, pid_t pid, struct tree *tree)
+{
+	char text[2 * MT_CONTROL_TEXT];
+	struct mt_control_before before;
+	uint64_t end = now_ns() + CHILD_MS * 1000000ull;
+	struct target child;
+	int result = 0, answered = 0;
+	size_t bytes;
+
+	if (kill(pid, 0) < 0 || reach(&child, pid, w) < 0) {
+		tree->without += kill(pid, 0) == 0;
+		return;
+	}
+	memcpy(text, w->text, w->text_bytes);
+	bytes = w->text_bytes + 1 +
+		(size_t)snprintf(text + w->text_bytes, sizeof(text) - w->text_bytes, "TRACE=%.*s",
+				 (int)MT_CONTROL_TEXT - 1, t->page->token);
+	process_measure(pid, &before);
+	if (child.page->self.state == MT_CONTROL_DORMANT &&
+	    target_ask(&child, MT_CONTROL_ARM, MT_CONTROL_TREE | MT_CONTROL_JOIN,
+		       w->duration_ns ? now_ns() + w->duration_ns : 0, &before, text, bytes) == 0) {
+		while ((answered = target_answered(&child, &result)) == 0 && now_ns() < end)
+			sleep_ms(POLL_MS);
+		tree->silent += answered == 0;
+	}
+	tree->taken += answered > 0 && result == 0;
+	target_close(&child); /* with the lock; the request stays */
+}
+
 static void arm_children(const struct target *t, const struct wish *w)
 {
-	char text[MT_CONTROL_TEXT];
+	struct tree tree = { 0 };
 	pid_t *list;
-	size_t n = process_tree(t->pid, &list), bytes, taken = 0, without = 0;
-	int result;
+	size_t n = process_tree(w->pid, &list);
 
-	memcpy(text, w->text, w->text_bytes);
-	bytes = w->text_bytes +
-		(size_t)snprintf(text + w->text_bytes, sizeof(text) - w->text_bytes, "TRACE=%.*s",
-				 MT_CONTROL_TEXT - 1, t->page->token) +
-		1;
-	for (size_t i = 1; i < n && bytes <= sizeof(text) && !interrupted; i++) {
-		struct target child;
-
-		if (kill(list[i], 0) < 0 || reach(&child, list[i], w) < 0) {
-			without += kill(list[i], 0) == 0;
-			continue;
-		}
-		if (child.page->self.state == MT_CONTROL_DORMANT &&
-		    arm(&child, w, MT_CONTROL_TREE | MT_CONTROL_JOIN, text, bytes, &result))
-			taken += result == 0;
-		target_close(&child);
-	}
+	for (size_t i = 0; i < n && !interrupted; i++)
+		if (list[i] != t->pid)
+			arm_child(t, w, list[i], &tree);
 	if (n > 1)
-		complain("%zu of its %zu children record as well%s", taken, n - 1,
-			 without ? "; the others can't be reached" : "");
+		complain("with it, %zu of %zu processes of its tree record%s", tree.taken, n - 1,
+			 tree.silent ? "; those that are silent do so from their next allocation on"
+			 : tree.without ? "; the others can't be reached"
+					: "");
 	free(list);
+}
+
+/* Who is to make the trace: the process itself; with --tree, where it is silent (a launcher that
+ * waits), the first of its descendants that answers. */
+static int arm_first(struct target *t, const struct wish *w, int *result)
+{
+	struct wish quick = *w;
+	char why[512];
+	pid_t *list;
+	size_t n = w->tree ? process_tree(w->pid, &list) : 0;
+	int armed = 0;
+
+	quick.wait_ms = CHILD_MS;
+	for (size_t i = 1; n > 1 && i <= n && !armed && !interrupted; i++) {
+		armed = arm(t, &quick, MT_CONTROL_TREE, w->text, w->text_bytes, result);
+		if (armed || i == n)
+			break;
+		target_close(t);
+		while (i < n && target_open(t, list[i], why, sizeof(why)) != REACHED)
+			i++;
+	}
+	if (n)
+		free(list);
+	if (t->fd < 0 && target_open(t, w->pid, why, sizeof(why)) != REACHED)
+		return 0;
+	return armed || arm(t, w, w->tree ? MT_CONTROL_TREE : 0, w->text, w->text_bytes, result);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------------- */
@@ -361,7 +409,7 @@ int command_attach(int argc, char **argv)
 	catch_signals();
 	if (t.page->self.state == MT_CONTROL_RECORDING)
 		result = -EALREADY;
-	else if (!arm(&t, &w, w.tree ? MT_CONTROL_TREE : 0, w.text, w.text_bytes, &result))
+	else if (!arm_first(&t, &w, &result))
 		return 1;
 	if (result < 0 && result != -EALREADY) {
 		complain("process %d can't record: %.500s", (int)w.pid, t.page->why);

@@ -22,7 +22,7 @@ static const struct command {
 	{ "detach", command_detach, "detach PID", "stop recording it; it runs on" },
 	{ "status", command_status, "status [PID]", "what is being recorded" },
 	{ "mark", command_mark, "mark PID LABEL", "put a mark on the timeline" },
-	{ "top", NULL, "", "" },
+	{ "top", command_top, "top PID|TRACE [--once] [--json]", "live view of a recording" },
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -35,6 +35,9 @@ int command_help(void)
 			printf("  memtrace %-36s %s\n", commands[i].usage, commands[i].help);
 	printf("\noptions of run and attach:\n");
 	run_options_help();
+	printf("\noptions of run:\n"
+	       "  --on-threshold CMD                 run CMD when RAM or cgroup pass 70, 80, 90 "
+	       "%%\n");
 	printf("\noptions of attach:\n"
 	       "  --tree                             its children, too, now and later\n"
 	       "  --duration S                       stop after S seconds, and wait for it\n"

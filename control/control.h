@@ -21,6 +21,7 @@ int command_attach(int argc, char **argv);
 int command_detach(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_mark(int argc, char **argv);
+int command_top(int argc, char **argv);
 int command_help(void);
 
 /* The process id in `text`. 0, or after a message the status to leave with. */
@@ -45,8 +46,13 @@ const char *why_not_traced(const char *path);
 int preload_shim(void);
 
 /* Runs argv and stays its parent until it ends: signals forwarded, stops followed, orphans reaped.
+ * on_threshold: NULL, or a shell's command to run each time that memory passes a threshold.
  * The status to leave with: the command's own, 128+N, 126, 127 or 125. */
-int supervise(char *const argv[]);
+int supervise(char *const argv[], const char *on_threshold);
+
+/* Looks whether RAM or the cgroup's memory has passed 70, 80 or 90 % since the last look, and if so
+ * starts `command` by /bin/sh, with MEMTRACE_THRESHOLD ("RAM 80") in its environment. */
+void pressure_look(const char *command);
 
 /*
  * Options of `memtrace run`, from options.def: argv[*at] is one; sets its variable in the

@@ -33,7 +33,6 @@ static const struct {
 } unbuilt[] = {
 	{ "gpu", "on" },
 	{ "cow-interval", NULL },
-	{ "warn", NULL },
 };
 
 static int is_built(const struct option *o, const char *value, size_t length)

@@ -45,7 +45,7 @@ static void say_dormant(void)
 int command_run(int argc, char **argv)
 {
 	char path[PATH_MAX];
-	const char *why;
+	const char *why, *on_threshold = NULL;
 	int at = 1, err;
 
 	while (at < argc && argv[at][0] == '-' && argv[at][1]) {
@@ -55,6 +55,11 @@ int command_run(int argc, char **argv)
 		}
 		if (!strcmp(argv[at], "--help") || !strcmp(argv[at], "-h"))
 			return command_help();
+		if (!strcmp(argv[at], "--on-threshold") && at + 1 < argc) {
+			on_threshold = argv[at + 1];
+			at += 2;
+			continue;
+		}
 		err = run_option(argc, argv, &at);
 		if (err)
 			return err;
@@ -75,7 +80,7 @@ int command_run(int argc, char **argv)
 	else if (preload_shim() < 0)
 		return EXIT_OWN_FAILURE;
 	say_dormant();
-	return supervise(argv + at);
+	return supervise(argv + at, on_threshold);
 }
 
 int command_report(int argc, char **argv)

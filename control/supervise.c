@@ -170,7 +170,7 @@ static int reap(pid_t command, int *status)
 	return 0;
 }
 
-int supervise(char *const argv[])
+int supervise(char *const argv[], const char *on_threshold)
 {
 	struct sigaction usual = { .sa_handler = SIG_DFL };
 	struct before before;
@@ -195,8 +195,12 @@ int supervise(char *const argv[])
 		return error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
 	}
 	for (;;) {
-		int signo = sigwaitinfo(&all, &info);
+		static const struct timespec second = { .tv_sec = 1 };
+		int signo = on_threshold ? sigtimedwait(&all, &info, &second)
+					 : sigwaitinfo(&all, &info);
 
+		if (on_threshold)
+			pressure_look(on_threshold);
 		if (signo < 0)
 			continue;
 		if (signo == SIGCHLD) {

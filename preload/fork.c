@@ -20,6 +20,7 @@
 #include "out/file.h"
 #include "out/process.h"
 #include "record/record.h"
+#include "samplers/cow.h"
 #include "samplers/sampler.h"
 #include "stack/stack.h"
 #include "sys/log.h"
@@ -47,8 +48,10 @@ static void fork_prepare(void)
 
 static void fork_parent(void)
 {
-	if (made)
-		mt_gate_open();
+	if (!made)
+		return;
+	mt_gate_open();
+	mt_cow_forked();
 }
 
 /* A child that is not to record, because its parent does not, or not with its children. */

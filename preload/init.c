@@ -31,6 +31,8 @@
 #include "out/place.h"
 #include "out/process.h"
 #include "record/record.h"
+#include "samplers/cow.h"
+#include "samplers/pages.h"
 #include "samplers/sampler.h"
 #include "slots.h"
 #include "stack/bounds.h"
@@ -71,18 +73,19 @@ static const char *variable(const char *name)
 
 static const struct {
 	const char *fact;
-	const char *names[3];
+	const char *names[5];
 } ranks[] = {
-	{ "rank", { "RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK" } },
-	{ "local_rank", { "LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK" } },
-	{ "world_size", { "WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE" } },
+	{ "rank", { "RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK" } },
+	{ "local_rank",
+	  { "LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID" } },
+	{ "world_size", { "WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE" } },
 };
 
 static const char *rank_value(size_t which)
 {
 	const char *value = NULL;
 
-	for (size_t i = 0; i < 3 && !value; i++)
+	for (size_t i = 0; i < 5 && ranks[which].names[i] && !value; i++)
 		value = variable(ranks[which].names[i]);
 	return value;
 }
@@ -191,6 +194,11 @@ static void image_facts(struct mt_thread *t)
 		fact(t, ranks[i].fact, rank_value(i));
 }
 
+static void pressure_mark(struct mt_thread *t, const char *label)
+{
+	mt_record_mark(t, MT_MARK_MARK, 0, label);
+}
+
 /* The first records of this image: it is in the trace even if it never allocates. */
 static void introduce(int late)
 {
@@ -206,6 +214,9 @@ static void introduce(int late)
 	}
 	if (mt_config.python == MT_PYTHON_OBJECTS && mt_pymem_install(late))
 		fact(t, "python_mode", "objects");
+	mt_pressure_mark = pressure_mark;
+	mt_pages_before = mt_record_looked;
+	mt_cow_init((uint64_t)mt_config.cow_interval);
 	mt_sampler_init(t, (uint64_t)mt_config.interval);
 }
 

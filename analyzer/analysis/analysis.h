@@ -15,6 +15,8 @@
 #include "result/result.h"
 #include "symbols/symbolizer.h"
 
+struct growth;
+
 struct analysis_input {
 	const struct model *m;
 	struct symbolizer *symbols;
@@ -22,6 +24,7 @@ struct analysis_input {
 	bool streamed; /* the renderer takes sites one by one (r_array_made) */
 	const char *sysroot; /* where the programs of the run lie; NULL: here */
 	bool *listed; /* by site: it is listed. Findings add those they name, sites.c the largest */
+	const struct growth *growth; /* the verdicts on all sites */
 	struct rvalue *notes; /* of the trace section, once it is there */
 };
 
@@ -52,8 +55,12 @@ void analyse_tree(struct analysis_input *in, struct result *doc);
 void analyse_capacity(struct analysis_input *in, struct result *doc);
 void analyse_marks(struct analysis_input *in, struct result *doc);
 void analyse_processes(struct analysis_input *in, struct result *doc);
+void analyse_rss(struct analysis_input *in, struct result *doc);
+void analyse_fragmentation(struct analysis_input *in, struct result *doc);
 void analyse_sites(struct analysis_input *in, struct result *doc);
 void analyse_timeline(struct analysis_input *in, struct result *doc);
+void analyse_shm(struct analysis_input *in, struct result *doc);
+void analyse_growth(struct analysis_input *in, struct result *doc);
 void analyse_findings(struct analysis_input *in, struct result *doc);
 
 #endif

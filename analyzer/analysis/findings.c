@@ -11,8 +11,8 @@
 #include "analysis/common.h"
 
 static void (*const rules[])(struct findings *all) = {
-	find_never_freed, find_python_growth, find_churn,    find_killed,
-	find_uncovered,	  find_older,	      find_oom_risk,
+	find_leaks, find_python_growth, find_churn,	    find_killed, find_uncovered,
+	find_older, find_oom_risk,	find_fragmentation, find_shm,
 };
 
 /* ---- making one

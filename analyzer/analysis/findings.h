@@ -57,12 +57,14 @@ void size_add(struct strbuf *sb, uint64_t bytes); /* "48.0 KiB" */
 void place_add(struct strbuf *sb, const struct stack *st);
 
 /* The rules. */
-void find_never_freed(struct findings *all); /* findings_leak.c */
+void find_leaks(struct findings *all); /* findings_leak.c */
 void find_python_growth(struct findings *all); /* findings_python.c */
 void find_churn(struct findings *all); /* findings_churn.c */
 void find_killed(struct findings *all); /* findings_process.c */
 void find_uncovered(struct findings *all); /* findings_process.c */
+void find_fragmentation(struct findings *all); /* findings_fragmentation.c */
 void find_older(struct findings *all); /* before.c */
 void find_oom_risk(struct findings *all); /* findings_process.c */
+void find_shm(struct findings *all); /* findings_shm.c */
 
 #endif

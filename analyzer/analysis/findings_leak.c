@@ -1,9 +1,9 @@
 /*
- * Memory that one place allocated over and over, still did so near the process's end, and that was
- * never freed. This is a count, not a statistical verdict, and says so. What a process allocates
- * once, at its start or later, is not named: it is born in a short time, or had long come to an
- * end. CPython frees all it can when it ends: where its objects are recorded, what was alive when
- * that began counts as never freed, and that moment as the end.
+ * Places that lose memory or grow, by the verdicts of growth.c. Sites of one line and process are
+ * one finding: a line that is reached in several ways is still one line to look at.
+ *
+ * In `frames` mode the interpreter's own blocks stand for containers whose content is not seen: they
+ * are left to findings_python.c, unless they are so large that they are the content.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -12,290 +12,263 @@
 
 #include "analysis/common.h"
 #include "analysis/findings.h"
+#include "analysis/growth.h"
 #include "util/hashmap.h"
 
-#define MIN_BLOCKS 8
 #define MIN_BYTES (64 * 1024) /* below: only if it is MIN_SHARE of all that is live then */
 #define MIN_SHARE 0.01
-#define MIN_KEPT 0.9 /* of the allocations made there */
-#define LAST_PART                                                                                  \
-	0.25 /* of the process's life: the last birth lies in it; winding up takes time            \
-	      */
-#define MIN_SPAN 0.08 /* of the process's life: from the first birth to the last */
-#define MIN_SPAN_NS 200000000
-#define MIN_DENSITY                                                                                \
-	0.3 /* of an even spread over the span, in each quarter that it reaches into               \
-	     */
-#define MIN_REACH 0.2 /* of the span: a quarter that it only touches tells nothing */
-#define CANDIDATES 500 /* stacks that are looked at, largest first */
+#define MIN_EACH (16 * 1024) /* in each of several processes: less is the same start in all */
+#define WARN_BYTES (UINT64_C(1) << 20)
+#define CRITICAL_BYTES (UINT64_C(16) << 20)
+#define CONTAINER_BYTES (16 * 1024) /* mean size of an interpreter's block that is content */
+#define CANDIDATES 500 /* rows that are looked at, largest first */
 #define SHOWN 10
 
-struct candidate {
-	const struct site_use *use;
-	uint64_t blocks, bytes; /* of it that were never freed */
-	char *place; /* groups uses of one place in all processes */
-	size_t group;
-};
-
+/* Rows of one place and verdict. */
 struct group {
-	uint64_t bytes, blocks, allocations, frees, quarter_blocks[4];
-	uint64_t largest; /* bytes of the largest use */
-	bool wound_up; /* alive when Python began to shut down, in some process */
-	const struct site_use *use; /* that one */
-	size_t first; /* candidate */
+	char *place;
+	enum verdict verdict;
+	uint64_t bytes, allocations, frees;
+	struct range rate;
+	double confidence, first_s, last_s;
+	bool wound_up;
+	const struct growth_row *row; /* the largest */
+	VEC(const struct growth_row *) rows;
 };
 
-/* Winding up is no part of the life that growth is judged by. */
-static int64_t end_of(const struct process *p)
+typedef VEC(struct group) group_list;
+
+static bool is_container(const struct model *m, const struct growth_row *r)
 {
-	return p->shutdown ? p->shutdown : p->end;
-}
+	const struct process *p = &m->processes[r->processes.items[0]];
+	const struct site *s = &m->sites[r->site];
+	const struct native_node *leaf = &m->native[s->native];
 
-static uint64_t blocks_of(const struct process *p, const struct site_use *u)
-{
-	return p->kept_known ? u->kept_count : u->live_count;
-}
-
-static uint64_t bytes_of(const struct process *p, const struct site_use *u)
-{
-	return p->kept_known ? u->kept_bytes : u->live_bytes;
-}
-
-/* What was held at the shutdown is not known; the most that was ever held is no less. */
-static uint64_t held_at_end(const struct process *p)
-{
-	return p->kept_known ? p->peak_live_bytes : p->live_bytes + p->inherited_live_bytes;
-}
-
-static double overlap(double low, double high, double from, double to)
-{
-	low = low > from ? low : from;
-	high = high < to ? high : to;
-	return high > low ? high - low : 0;
-}
-
-/* Were the blocks born evenly enough between the first and the last? */
-static bool is_spread(const struct process *p, const struct site_use *u)
-{
-	double life = (double)(end_of(p) - p->start);
-	double first = (double)(u->first_live_birth - p->start);
-	double last = (double)(u->last_live_birth - p->start);
-
-	for (int i = 0; i < 4; i++) {
-		double share = overlap(life * i / 4, life * (i + 1) / 4, first, last) /
-			       (last - first);
-
-		if (share >= MIN_REACH && (double)u->live_quarter_count[i] <
-						  MIN_DENSITY * share * (double)blocks_of(p, u))
-			return false;
-	}
-	return true;
-}
-
-static bool is_still_growing(const struct process *p, const struct site_use *u)
-{
-	double life = (double)(end_of(p) - p->start);
-	double span = (double)(u->last_live_birth - u->first_live_birth);
-
-	return span >= MIN_SPAN_NS && span >= MIN_SPAN * life &&
-	       (double)(end_of(p) - u->last_live_birth) <= LAST_PART * life && is_spread(p, u);
-}
-
-/* A handful of sampled blocks tells nothing of when the others were born. */
-static bool is_thin(const struct site_use *u)
-{
-	const struct sampled *s = u->sampled;
-	double exact = s ? (double)u->live_count - s->live.count.sum : 0;
-
-	return s && exact + (double)s->live.count.blocks < MIN_BLOCKS;
-}
-
-static bool is_suspect(const struct model *m, const bool *importing, const struct site_use *u)
-{
-	const struct process *p = &m->processes[u->process];
-	const struct site *s = &m->sites[u->site];
-	uint64_t blocks = blocks_of(p, u), bytes = bytes_of(p, u);
-
-	/* Only of a process that was seen to its own end is it known that nobody frees it later. */
-	if (m->traces[p->trace].stopped || is_thin(u) || p->end_kind != END_EXIT ||
-	    m->window_to != INT64_MAX || s->backing || importing[s->python])
+	if (p->kinds[MT_KIND_PYTHON].allocations || s->kind != MT_KIND_HEAP || !s->native ||
+	    !s->python || leaf->module == NO_ID ||
+	    !stack_is_interpreter(m->modules[leaf->module].path))
 		return false;
-	return blocks >= MIN_BLOCKS && (double)blocks >= MIN_KEPT * (double)u->allocations &&
-	       (bytes >= MIN_BYTES || (double)bytes >= MIN_SHARE * (double)held_at_end(p)) &&
-	       is_still_growing(p, u);
+	return s->bytes_allocated < CONTAINER_BYTES * s->allocations;
 }
 
-static struct candidate candidate_of(const struct model *m, const struct site_use *u)
+static uint64_t peak_of(const struct model *m, const struct growth_row *r)
 {
-	const struct process *p = &m->processes[u->process];
+	uint64_t peak = 0;
 
-	return (struct candidate){ .use = u, .blocks = blocks_of(p, u), .bytes = bytes_of(p, u) };
+	for (size_t i = 0; i < r->processes.count; i++)
+		peak += m->processes[r->processes.items[i]].peak_live_bytes;
+	return peak;
 }
 
-static int by_bytes(const void *a, const void *b)
+static bool is_worth_it(const struct model *m, const struct growth_row *r)
 {
-	const struct candidate *x = a, *y = b;
-
-	if (x->bytes != y->bytes)
-		return x->bytes > y->bytes ? -1 : 1;
-	return x->use < y->use ? -1 : x->use > y->use;
+	return r->j.verdict >= VERDICT_GROWTH && !m->sites[r->site].backing &&
+	       (r->processes.count < 2 || r->bytes >= MIN_EACH * r->processes.count) &&
+	       (r->bytes >= MIN_BYTES || (double)r->bytes >= MIN_SHARE * (double)peak_of(m, r)) &&
+	       !is_container(m, r);
 }
 
-static void name_place(struct findings *all, struct candidate *c)
+static char *place_of(struct findings *all, uint32_t site)
 {
-	const struct site *s = &all->in->m->sites[c->use->site];
+	const struct site *s = &all->in->m->sites[site];
 	struct strbuf sb = STRBUF_INIT;
 	struct stack st;
 
 	stack_merge(all->in->m, all->in->symbols, s->native, s->python, &st);
 	place_add(&sb, &st);
 	stack_release(&st);
-	c->place = strbuf_detach(&sb);
+	return strbuf_detach(&sb);
 }
 
-static void group_add(struct group *g, const struct candidate *c, bool wound_up)
+static void group_add(struct group *g, const struct growth_row *r)
 {
-	const struct site_use *u = c->use;
-
-	g->bytes += c->bytes;
-	g->blocks += c->blocks;
-	g->allocations += u->allocations;
-	if (!wound_up)
-		g->frees += u->frees;
-	else if (u->allocations > c->blocks) /* those before it */
-		g->frees += u->allocations - c->blocks;
-	g->wound_up |= wound_up;
-	for (size_t i = 0; i < 4; i++)
-		g->quarter_blocks[i] += u->live_quarter_count[i];
-	if (c->bytes > g->largest) {
-		g->largest = c->bytes;
-		g->use = u;
-	}
+	if (!g->rows.count || r->first_s < g->first_s)
+		g->first_s = r->first_s;
+	if (!g->rows.count || r->last_s > g->last_s)
+		g->last_s = r->last_s;
+	if (!g->rows.count || r->j.confidence > g->confidence)
+		g->confidence = r->j.confidence;
+	if (!g->rows.count || r->bytes > g->row->bytes)
+		g->row = r;
+	g->bytes += r->bytes;
+	g->allocations += r->allocations;
+	g->frees += r->frees;
+	g->rate.value += r->j.rate.value;
+	g->rate.low += r->j.rate.low;
+	g->rate.high += r->j.rate.high;
+	g->wound_up |= r->wound_up;
+	*vec_push(&g->rows) = r;
 }
+
+static void collect(struct findings *all, group_list *groups)
+{
+	const struct growth *growth = all->in->growth;
+	struct hashmap places = HASHMAP_INIT;
+	struct strbuf key = STRBUF_INIT;
+	size_t looked = 0;
+
+	for (size_t i = 0; i < growth->rows.count && looked < CANDIDATES; i++) {
+		const struct growth_row *r = &growth->rows.items[i];
+		uint64_t *slot;
+		char *place;
+		bool is_new;
+
+		if (!is_worth_it(all->in->m, r))
+			continue;
+		looked++;
+		place = place_of(all, r->site);
+		strbuf_reset(&key);
+		strbuf_addf(&key, "%d %s", (int)r->j.verdict, place);
+		slot = hashmap_slot(&places, key.buf, key.len, &is_new);
+		if (is_new) {
+			*slot = groups->count;
+			*vec_push(groups) = (struct group){ .place = place,
+							    .verdict = r->j.verdict };
+		} else {
+			free(place);
+		}
+		group_add(&groups->items[*slot], r);
+	}
+	hashmap_release(&places);
+	strbuf_release(&key);
+}
+
+/* ---- what is said ---------------------------------------------------------------------------- */
 
 static enum severity severity_of(const struct model *m, const struct group *g)
 {
-	const struct process *p = &m->processes[g->use->process];
+	uint64_t peak = peak_of(m, g->row);
 
-	if (g->bytes >= UINT64_C(1) << 30 || g->bytes > p->peak_live_bytes / 4)
-		return g->bytes >= UINT64_C(16) << 20 ? SEVERITY_CRITICAL : SEVERITY_WARNING;
-	return g->bytes >= UINT64_C(1) << 20 ? SEVERITY_WARNING : SEVERITY_INFO;
+	if (g->verdict == VERDICT_LEAK && (g->bytes >= UINT64_C(1) << 30 || g->bytes > peak / 4))
+		return g->bytes >= CRITICAL_BYTES ? SEVERITY_CRITICAL : SEVERITY_WARNING;
+	return g->bytes >= WARN_BYTES ? SEVERITY_WARNING : SEVERITY_INFO;
 }
 
-static void put_texts(struct finding *f, const struct model *m, const struct group *g,
-		      const char *place)
+static void rate_add(struct strbuf *sb, struct range r, double per_s, const char *unit)
 {
-	const struct site_use *u = g->use;
-	const struct process *p = &m->processes[u->process];
+	size_add(sb, (uint64_t)(r.value / per_s));
+	strbuf_addf(sb, " a %s (", unit);
+	size_add(sb, (uint64_t)(r.low > 0 ? r.low / per_s : 0));
+	strbuf_addstr(sb, " to ");
+	size_add(sb, (uint64_t)(r.high / per_s));
+	strbuf_addch(sb, ')');
+}
 
-	strbuf_addf(&f->title, "never freed: %llu blocks, ", (unsigned long long)g->blocks);
-	size_add(&f->title, g->bytes);
-	strbuf_addf(&f->title, ", from %s, in ", place);
-	finding_processes_add(&f->title, m, f->processes.items, f->processes.count);
-	strbuf_addf(&f->detail,
-		    "Of %llu allocations made there %llu were never freed. They were "
-		    "made between %.1f s and %.1f s",
-		    (unsigned long long)g->allocations, (unsigned long long)g->blocks,
-		    process_seconds(m, p, u->first_live_birth),
-		    process_seconds(m, p, u->last_live_birth));
-	strbuf_addf(&f->detail,
-		    " of a process that ran from %.1f s to %.1f s. This is a count, not a "
-		    "statistical verdict: a cache or list that is meant to be kept until "
-		    "the end looks the same.",
-		    process_seconds(m, p, p->start), process_seconds(m, p, p->end));
+static void put_rates(struct strbuf *sb, const struct group *g)
+{
+	strbuf_addstr(sb, " It takes ");
+	rate_add(sb, g->rate, 1, "second");
+	if (g->row->steps_per_s > 0) {
+		strbuf_addstr(sb, ", ");
+		rate_add(sb, g->rate, g->row->steps_per_s, "step");
+	}
+	if (g->row->epochs_per_s > 0) {
+		strbuf_addstr(sb, ", ");
+		rate_add(sb, g->rate, g->row->epochs_per_s, "epoch");
+	}
+	strbuf_addch(sb, '.');
+}
+
+static void put_leak_texts(struct finding *f, const struct group *g)
+{
+	const struct judgement *j = &g->row->j;
+
+	strbuf_addf(
+		&f->detail,
+		"Of the %llu allocations made there between %.1f s and %.1f s the same share of "
+		"every part of the run stayed: %.0f blocks in %zu of %zu windows of time, of "
+		"which %.0f that came to the age of %.1f s %.0f died later. A cache or a "
+		"warm-up does not look like that (confidence %.4f).",
+		(unsigned long long)g->allocations, g->first_s, g->last_s, j->survivors,
+		j->occupied, j->windows, j->reached_guard, j->guard_s, j->died_after_guard,
+		g->confidence);
+	put_rates(&f->detail, g);
 	if (g->wound_up)
-		strbuf_addf(&f->detail,
-			    " They were alive when Python began to shut down, at %.1f s; what it "
-			    "frees from then on is not counted as freed.",
-			    process_seconds(m, p, p->shutdown ? p->shutdown : p->end));
+		strbuf_addstr(&f->detail, " It was given back only when the program wound up.");
 	strbuf_addstr(&f->advice,
-		      "Look for who should give these blocks back: a missing free, or a "
-		      "container that is only ever added to. Run twice as long: if the "
-		      "bytes double, memory is lost or kept with every step.");
+		      g->frees * 10 < g->allocations
+			      ? "Nobody gives these blocks back while the program works: look for "
+				"a missing free, or for a list, dict or cache that is only ever "
+				"added to, and bound it."
+			      : "Most blocks of this line are freed, some never are: look for the "
+				"path that forgets (an error, an early return, a callback that "
+				"stays registered).");
 }
 
-static void put_group(struct findings *all, const struct group *g, const struct candidate *list,
-		      size_t count, size_t number)
+static void put_growth_texts(struct finding *f, const struct group *g)
 {
-	const struct model *m = all->in->m;
-	struct finding *f = finding_new(all, "leak", severity_of(m, g));
+	strbuf_addf(&f->detail,
+		    "What this line holds rose in the first and in the second half of its time, "
+		    "%.1f s to %.1f s, but not by a constant share of its allocations (%s): a "
+		    "container that is resized, or objects that live long.",
+		    g->first_s, g->last_s, g->row->j.reason ? g->row->j.reason : "");
+	put_rates(&f->detail, g);
+	strbuf_addstr(&f->advice, "See whether it levels off in a longer run; if it is a list or "
+				  "buffer that is only ever added to, bound it.");
+}
 
-	finding_bytes(f, g->bytes);
-	f->site = g->use->site;
-	finding_process(f, g->use->process);
-	for (size_t i = 0; i < count; i++)
-		if (list[i].group == number)
-			finding_process(f, list[i].use->process);
-	put_texts(f, m, g, list[g->first].place);
-	finding_int(f, "blocks", g->blocks);
+static void put_evidence(struct finding *f, const struct group *g)
+{
+	const struct judgement *j = &g->row->j;
+
 	finding_int(f, "allocations", g->allocations);
 	finding_int(f, "frees", g->frees);
-	finding_int(f, "born_in_first_quarter", g->quarter_blocks[0]);
-	finding_int(f, "born_in_second_quarter", g->quarter_blocks[1]);
-	finding_int(f, "born_in_third_quarter", g->quarter_blocks[2]);
-	finding_int(f, "born_in_fourth_quarter", g->quarter_blocks[3]);
+	finding_float(f, "confidence", g->confidence);
+	finding_float(f, "bytes_per_s", g->rate.value);
+	finding_float(f, "bytes_per_s_low", g->rate.low);
+	finding_float(f, "bytes_per_s_high", g->rate.high);
+	finding_int(f, "survivors_looked_at", (uint64_t)j->survivors);
+	finding_int(f, "windows", j->windows);
+	finding_int(f, "windows_with_survivors", j->occupied);
+	finding_int(f, "stacks", g->rows.count);
 	finding_text(f, "method",
-		     g->wound_up ? "count of blocks alive when Python began to shut down"
-				 : "count of blocks alive at exit");
+		     g->verdict == VERDICT_LEAK ? "survivor cohorts" : "level over time");
 }
 
-static int by_group_bytes(const void *a, const void *b)
+static void put_group(struct findings *all, const struct group *g)
 {
-	const struct group *x = *(const struct group *const *)a;
-	const struct group *y = *(const struct group *const *)b;
+	const struct model *m = all->in->m;
+	struct finding *f = finding_new(all, verdict_names[g->verdict], severity_of(m, g));
+
+	finding_bytes(f, g->bytes);
+	f->site = g->row->site;
+	for (size_t i = 0; i < g->row->processes.count; i++)
+		finding_process(f, g->row->processes.items[i]);
+	for (size_t i = 0; i < g->rows.count; i++)
+		for (size_t k = 0; k < g->rows.items[i]->processes.count; k++)
+			finding_process(f, g->rows.items[i]->processes.items[k]);
+	size_add(&f->title, g->bytes);
+	strbuf_addf(&f->title, " %s %s, in ",
+		    g->verdict == VERDICT_LEAK ? "lost at" : "more held by", g->place);
+	finding_processes_add(&f->title, m, f->processes.items, f->processes.count);
+	if (g->verdict == VERDICT_LEAK)
+		put_leak_texts(f, g);
+	else
+		put_growth_texts(f, g);
+	put_evidence(f, g);
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+	const struct group *x = a, *y = b;
 
 	if (x->bytes != y->bytes)
 		return x->bytes > y->bytes ? -1 : 1;
-	return x->first < y->first ? -1 : x->first > y->first;
+	return strcmp(x->place, y->place);
 }
 
-static void put_largest(struct findings *all, struct group *groups, size_t count,
-			const struct candidate *list, size_t candidates)
+void find_leaks(struct findings *all)
 {
-	struct group **order = xcalloc(count, sizeof(struct group *));
+	group_list groups = VEC_INIT;
 
-	for (size_t i = 0; i < count; i++)
-		order[i] = &groups[i];
-	qsort(order, count, sizeof(struct group *), by_group_bytes);
-	for (size_t i = 0; i < count && i < SHOWN; i++)
-		put_group(all, order[i], list, candidates, (size_t)(order[i] - groups));
-	free(order);
-}
-
-void find_never_freed(struct findings *all)
-{
-	const struct model *m = all->in->m;
-	struct hashmap places = HASHMAP_INIT;
-	VEC(struct candidate) list = VEC_INIT;
-	VEC(struct group) groups = VEC_INIT;
-	bool *importing = stack_importing(m);
-
-	for (size_t i = 0; i < m->use_count; i++)
-		if (is_suspect(m, importing, &m->uses[i]))
-			*vec_push(&list) = candidate_of(m, &m->uses[i]);
-	if (list.count)
-		qsort(list.items, list.count, sizeof(*list.items), by_bytes);
-	if (list.count > CANDIDATES)
-		list.count = CANDIDATES;
-	for (size_t i = 0; i < list.count; i++) {
-		struct candidate *c = &list.items[i];
-		uint64_t *slot;
-		bool is_new;
-
-		name_place(all, c);
-		slot = hashmap_slot(&places, c->place, strlen(c->place), &is_new);
-		if (is_new) {
-			*slot = groups.count;
-			vec_push(&groups)->first = i;
-		}
-		c->group = *slot;
-		group_add(&groups.items[c->group], c, m->processes[c->use->process].kept_known);
+	collect(all, &groups);
+	if (groups.count)
+		qsort(groups.items, groups.count, sizeof(*groups.items), by_bytes);
+	for (size_t i = 0; i < groups.count; i++) {
+		if (i < SHOWN)
+			put_group(all, &groups.items[i]);
+		free(groups.items[i].place);
+		vec_release(&groups.items[i].rows);
 	}
-	put_largest(all, groups.items, groups.count, list.items, list.count);
-	for (size_t i = 0; i < list.count; i++)
-		free(list.items[i].place);
-	free(importing);
-	vec_release(&list);
 	vec_release(&groups);
-	hashmap_release(&places);
 }

@@ -18,15 +18,18 @@ static void put_worker(struct result *doc, struct rvalue *o, const struct proces
 {
 	struct rvalue *w;
 
-	if (!p->worker.is) {
+	if (!p->worker.is && !p->worker.threads) {
 		r_null(doc, o, "worker");
 		return;
 	}
 	w = r_object(doc, o, "worker");
 	r_string(doc, w, "loader", p->worker.loader);
 	put_id(doc, w, "index", p->worker.index < 0 ? NO_ID : (uint32_t)p->worker.index);
-	put_id(doc, w, "of", p->worker.of < 0 ? NO_ID : (uint32_t)p->worker.of);
-	r_string(doc, w, "start_method", p->worker.start_method);
+	put_id(doc, w, "of",
+	       p->worker.threads  ? p->worker.threads
+	       : p->worker.of < 0 ? NO_ID
+				  : (uint32_t)p->worker.of);
+	r_string(doc, w, "start_method", p->worker.is ? p->worker.start_method : "thread");
 }
 
 static void put_end(struct result *doc, struct rvalue *o, const struct process *p)
@@ -97,6 +100,7 @@ static void put_memory(struct result *doc, struct rvalue *o, const struct model 
 	put_measured(doc, o, "peak_rss_bytes", p->peak_rss);
 	put_measured(doc, o, "peak_pss_bytes", p->peak_pss);
 	put_before(doc, o, p);
+	put_measured(doc, o, "peak_descriptors", p->most_descriptors);
 	put_count(doc, o, "lost_events", p->lost_events);
 	put_count(doc, o, "missed_frees", p->missed_frees);
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/growth.h"
 #include "util/alloc.h"
 
 const struct analysis analyses[] = {
@@ -17,6 +18,10 @@ const struct analysis analyses[] = {
 	{ "tree", "the process tree as a whole", analyse_tree },
 	{ "capacity", "the limit on memory and how near it came", analyse_capacity },
 	{ "processes", "each process", analyse_processes },
+	{ "shm", "shared memory, each object once", analyse_shm },
+	{ "growth", "what is lost, grows, or is bounded: a verdict per site", analyse_growth },
+	{ "rss", "what was resident in each process", analyse_rss },
+	{ "fragmentation", "what allocators hold free, and what holds it", analyse_fragmentation },
 	{ "sites", "where memory was allocated", analyse_sites },
 	{ "marks", "what the program said of itself", analyse_marks },
 	{ "timeline", "memory over time", analyse_timeline },
@@ -43,8 +48,10 @@ void analysis_run(const struct analysis_options *opt, const struct model *m,
 		.streamed = opt->streamed,
 		.sysroot = opt->sysroot,
 	};
+	struct growth *growth = growth_new(m);
 	const char *text;
 
+	in.growth = growth;
 	in.listed = xcalloc(m->site_count, sizeof(*in.listed));
 	r_string(doc, result_root(doc), "schema", "memtrace-report/1");
 	for (const struct analysis *a = analyses; a->name; a++)
@@ -52,5 +59,6 @@ void analysis_run(const struct analysis_options *opt, const struct model *m,
 			a->run(&in, doc);
 	for (size_t i = 0; in.notes && (text = symbolizer_note(symbols, i)); i++)
 		r_push_string(doc, in.notes, text);
+	growth_free(growth);
 	free(in.listed);
 }

@@ -10,6 +10,7 @@
 #include "analysis/analysis.h"
 #include "analysis/before.h"
 #include "analysis/common.h"
+#include "analysis/growth.h"
 
 /* ---- trace
  * --------------------------------------------------------------------------------------- */
@@ -187,7 +188,10 @@ void analyse_capacity(struct analysis_input *in, struct result *doc)
 		r_float(doc, o, "peak_share", (double)c.peak / (double)c.limit);
 	else
 		r_null(doc, o, "peak_share");
-	r_null(doc, o, "exhausted_in_s");
+	if (in->growth->rate > 0 && c.limit > c.peak && c.has_peak)
+		r_float(doc, o, "exhausted_in_s", (double)(c.limit - c.peak) / in->growth->rate);
+	else
+		r_null(doc, o, "exhausted_in_s");
 }
 
 /* ---- marks

@@ -37,6 +37,7 @@ int cmd_main(int argc, char *const *argv);
 
 int cmd_report(const struct command *self, const struct cli_options *opt);
 int cmd_check(const struct command *self, const struct cli_options *opt);
+int cmd_watch(const struct command *self, const struct cli_options *opt);
 int cmd_dump(const struct command *self, const struct cli_options *opt);
 
 /*

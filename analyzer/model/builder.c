@@ -141,6 +141,7 @@ static void process_start(struct builder *b, struct proc *p, uint32_t id)
 							  : MT_PROCESS_ROOT;
 	out->rank = -1;
 	out->worker.index = out->worker.of = -1;
+	out->worker.owner = NO_ID;
 	out->fork_inexact = p->ev.flags & 1;
 	out->start = out->end = timebase_ns(&b->clocks.items[p->trace], p->first_time);
 	if (!p->known)
@@ -221,8 +222,9 @@ char *text_of(struct mt_str s)
 static void proc_release(struct proc *p)
 {
 	dict_release(&p->dict);
+	for (size_t i = 0; i < p->sites.count; i++)
+		free(p->sites.items[i].cohorts);
 	vec_release(&p->sites);
-	vec_release(&p->births);
 	vec_release(&p->backing);
 	vec_release(&p->samples);
 	for (size_t i = 0; i < p->threads.count; i++)
@@ -234,6 +236,8 @@ static void proc_release(struct proc *p)
 	for (size_t i = 0; i < p->facts.count; i++)
 		free(p->facts.items[i]);
 	vec_release(&p->facts);
+	vec_release(&p->asked);
+	vec_release(&p->launches);
 }
 
 void builder_free(struct builder *b)
@@ -248,6 +252,10 @@ void builder_free(struct builder *b)
 	vec_release(&b->counts);
 	vec_release(&b->waits);
 	vec_release(&b->pids);
+	hashmap_release(&b->shm.index);
+	vec_release(&b->shm.objects);
+	vec_release(&b->shm.uses);
+	vec_release(&b->shm.unlinks);
 	hashmap_release(&b->numbers);
 	hashmap_release(&b->note_set);
 	hashmap_release(&b->module_set);

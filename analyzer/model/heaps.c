@@ -192,8 +192,8 @@ static uint64_t own_start(const struct sorting *s, const struct resident_heap *h
 }
 
 /* Would trimming give back a page on which nothing lives? */
-static bool is_returned(struct sorting *s, const struct resident_heap *h, uint64_t page,
-			uint64_t start, uint64_t end, uint64_t top)
+static bool is_returned(struct sorting *s, struct resident_heap *h, uint64_t page, uint64_t start,
+			uint64_t end, uint64_t top)
 {
 	uint64_t size = s->w->page, from = start, to = end;
 
@@ -205,7 +205,10 @@ static bool is_returned(struct sorting *s, const struct resident_heap *h, uint64
 		to = block_at(s, s->block)->addr - CHUNK_HEADER;
 	if (top && top < to)
 		to = top;
-	return page >= ((from + FREE_HEADER + size - 1) & ~(size - 1)) && page + size <= to;
+	if (page < ((from + FREE_HEADER + size - 1) & ~(size - 1)) || page + size > to)
+		return false;
+	h->run_bytes += to - from >= LARGE_LEAST ? size : 0;
+	return true;
 }
 
 void heap_page(struct sorting *s, struct resident_heap *h, uint64_t page, uint64_t start,

@@ -2,7 +2,7 @@
  * What the files of the model share while it is being built: the builder and its processes.
  *
  *   builder.c  traces, processes, clock, notes    replay.c   blocks, counted; replay_maps.c
- * mappings replay_folds.c what was counted only records.c  facts, threads, children, samples  stacks.c   ids to canonical stacks tree.c
+ * mappings replay_shm.c, shm.c  shared-memory objects replay_folds.c what was counted only records.c  facts, threads, children, samples  stacks.c   ids to canonical stacks tree.c
  * who is whose child, how it ended   roles.c    what a process was for timeline.c samples, peaks,
  * marks finish.c   from builder to model
  *
@@ -14,6 +14,7 @@
 #include "model/build.h"
 #include "model/dict.h"
 #include "model/live.h"
+#include "model/shm.h"
 #include "util/arena.h"
 #include "util/hashmap.h"
 #include "util/index.h"
@@ -24,18 +25,12 @@
 struct local_site {
 	uint32_t native, python; /* ids of the process; canonical from finish.c on */
 	uint8_t kind; /* with flags */
-	uint32_t births; /* index + 1 in proc.births; 0: nothing is left */
 	uint64_t allocations, frees, bytes_allocated;
 	uint64_t live_bytes, live_count, peak_bytes, short_lived_count;
 	struct sampled *sampled; /* in the model's arena */
 	double peak_estimate; /* of bytes, where sampled */
-};
-
-/* When what a site has left was allocated; see struct site_use. */
-struct births {
-	int64_t first, last;
-	uint64_t count[4], bytes[4];
-	double carry; /* of the counts */
+	struct cohorts *cohorts; /* NULL: not followed; the model's from finish.c on */
+	bool missed; /* a free of one of its blocks was not seen */
 };
 
 /* The clock of a trace: units to ns since its start. */
@@ -58,6 +53,43 @@ struct build_sample {
 	uint32_t pid; /* whose, when not the process's own; 0: its own */
 };
 
+/* A pipe was made by Python code. */
+struct launch {
+	int64_t time;
+	uint32_t python; /* id of the process, canonical from finish.c on */
+};
+
+/* See shm.h. */
+struct build_object {
+	struct shm_object o; /* site: the mapping's in its creator, an index in proc.sites */
+	uint32_t source; /* ... of the block that it is a copy of; NO_ID: none was found */
+	uint32_t site_of; /* process + 1 that site and source are of */
+	uint32_t newest_use; /* index in builder.shm.uses; NO_ID */
+	bool certain; /* the creator was seen to make it */
+	bool truncated, mapped, named;
+};
+
+struct build_use {
+	struct shm_use u;
+	uint32_t older; /* use of the object; NO_ID */
+	uint32_t newer_of_process; /* index + 1 of another use of the process; 0 */
+	uint32_t maps; /* of the object now */
+	int64_t seen_open; /* last time */
+};
+
+struct build_unlink {
+	const char *name;
+	uint32_t trace;
+	int64_t time;
+};
+
+struct build_shm {
+	struct hashmap index; /* trace, dev and inode to object */
+	VEC(struct build_object) objects;
+	VEC(struct build_use) uses;
+	VEC(struct build_unlink) unlinks;
+};
+
 struct proc {
 	uint32_t id, trace, number;
 	struct mt_ev_process ev; /* zeroed when it is missing */
@@ -66,7 +98,6 @@ struct proc {
 	uint64_t first_time; /* units */
 	struct dict dict;
 	VEC(struct local_site) sites;
-	VEC(struct births) births;
 	VEC(struct backing_event) backing; /* site: index in sites until finish.c */
 	VEC(struct build_sample) samples;
 	size_t samples_room; /* of the process.samples made from them */
@@ -76,6 +107,10 @@ struct proc {
 	struct child_event *made_by; /* the parent's record of it; NULL: not there */
 	size_t first_open; /* children before it are matched */
 	VEC(char *) facts; /* key, value, ... */
+	uint32_t shm_uses; /* index + 1 of its last one in builder.shm.uses; 0: none */
+	VEC(int64_t) asked; /* when it was asked for its descriptors */
+	uint64_t open_most; /* descriptors at one time; 0: never asked */
+	VEC(struct launch) launches;
 	bool exited;
 	int32_t exit_code;
 	bool exec_pending; /* its own EXEC was the last word so far */
@@ -104,6 +139,7 @@ struct builder {
 	VEC(struct mark) marks;
 	VEC(struct build_wait) waits;
 	VEC(struct pid_holder) pids;
+	struct build_shm shm;
 	VEC(char *) notes;
 	struct hashmap note_set;
 	VEC(struct module) modules;
@@ -156,8 +192,17 @@ void timeline_marks(struct builder *b);
 /* replay_folds.c: a note, where the window could not be cut out of what was folded exactly. */
 void folds_note(struct builder *b);
 
+/* shm.c: site numbers of the process p to those of the run, by `site`; and again by `place`. */
+void shm_sites(struct builder *b, const struct proc *p, const uint32_t *site);
+void shm_renumber_sites(struct builder *b, const uint32_t *place);
+/* All objects that are worth it, with new numbers of processes, to the model. */
+void shm_finish(struct builder *b, const uint32_t *new_id);
+
 /* finish.c */
 const char *proc_fact(const struct proc *p, const char *key); /* its own, or NULL */
 bool in_window(const struct builder *b, int64_t time);
+
+/* replay_phases.c: sites were put in order, place says where each one is now. */
+void phases_sites_sorted(struct model *m, const uint32_t *place);
 
 #endif

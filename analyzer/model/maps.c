@@ -141,6 +141,11 @@ const struct map_range *maps_all(const struct maps *maps, size_t *count)
 	return maps->array ? maps->array->items : NULL;
 }
 
+struct map_range *maps_own_all(struct maps *maps)
+{
+	return maps->array ? maps_own(maps, 0)->items : NULL;
+}
+
 void maps_fork(const struct maps *parent, struct maps *child)
 {
 	child->array = parent->array;

@@ -24,6 +24,7 @@ struct map_range {
 	uint64_t birth;
 	uint32_t site, owner; /* as in struct live_block */
 	uint8_t kind; /* enum mt_kind and flags */
+	uint32_t use; /* index + 1 of the struct build_use of a shared-memory object; 0: none */
 };
 
 struct map_array;
@@ -46,6 +47,8 @@ void maps_add(struct maps *maps, const struct map_range *range);
 /* The range that holds the address, or NULL. Valid until the next change. */
 const struct map_range *maps_find(const struct maps *maps, uint64_t addr);
 const struct map_range *maps_all(const struct maps *maps, size_t *count);
+/* The same, not shared with anybody and to be changed, but for the addresses. */
+struct map_range *maps_own_all(struct maps *maps);
 void maps_fork(const struct maps *parent, struct maps *child); /* child must be empty */
 void maps_release(struct maps *maps);
 

@@ -26,6 +26,10 @@ static void process_release(struct process *p)
 	free(p->worker.loader);
 	free(p->samples);
 	free(p->backing);
+	for (size_t i = 0; i < p->phase_count; i++)
+		free(p->phases[i].name);
+	free(p->phases);
+	free(p->phase_sites);
 	if (p->resident_last != p->resident_most)
 		resident_free(p->resident_last);
 	resident_free(p->resident_most);
@@ -61,11 +65,15 @@ void model_free(struct model *m)
 		free(m->marks[i].label);
 	for (size_t i = 0; i < m->note_count; i++)
 		free(m->notes[i]);
+	for (size_t i = 0; i < m->use_count; i++)
+		free(m->uses[i].cohorts);
 	arena_release(&m->arena);
 	free(m->traces);
 	free(m->processes);
 	free(m->sites);
 	free(m->uses);
+	free(m->shm);
+	free(m->shm_uses);
 	free(m->native);
 	free(m->python);
 	free(m->modules);

@@ -21,6 +21,7 @@
 #include "memtrace/events.h"
 #include "model/resident.h"
 #include "model/sampled.h"
+#include "model/shm.h"
 #include "util/arena.h"
 
 #ifdef __cplusplus
@@ -28,6 +29,8 @@ extern "C" {
 #endif
 
 #define NO_ID UINT32_MAX
+
+struct cohorts; /* model/cohorts.h */
 
 struct kind_totals {
 	uint64_t allocations, frees, bytes_allocated, live_bytes, live_count;
@@ -56,13 +59,8 @@ struct site_use {
 	uint64_t allocations, frees, bytes_allocated, live_bytes, live_count, peak_bytes;
 	uint64_t short_lived_count;
 	struct sampled *sampled; /* NULL: exact */
-	/* Where the process has kept_known: its blocks alive at its shutdown, not at its end. */
-	uint64_t kept_bytes, kept_count;
-	/* Of the blocks live at its end, or those kept, by birth: the first and last, and how many
-	 * in each quarter of the process's life up to its shutdown. Only meaningful where there
-	 * are such blocks. */
-	int64_t first_live_birth, last_live_birth;
-	uint64_t live_quarter_count[4], live_quarter_bytes[4];
+	struct cohorts
+		*cohorts; /* what became of its blocks, by birth; NULL: it never held several */
 };
 
 /* A canonical stack node: chain through parent to 0. */
@@ -139,6 +137,23 @@ struct backing_event {
 	int64_t delta; /* bytes: + made, - given back */
 };
 
+/* A phase that the program told of. */
+struct phase {
+	char *name;
+	int64_t start, end; /* end: of the process, where it is open */
+	bool open; /* nothing ended it */
+	uint64_t peak_bytes; /* of the process's live bytes in it */
+	uint64_t end_bytes; /* taken in it and held when it ended */
+	uint64_t kept_bytes; /* taken in it and held when the process ended, or Python shut down */
+};
+
+#define PHASE_SITES 3 /* of each phase, those that kept most */
+struct phase_site {
+	uint32_t phase; /* index in the process's phases */
+	uint32_t site; /* index in model->sites; NO_ID: left out */
+	double bytes; /* of kept_bytes */
+};
+
 struct process {
 	uint32_t id; /* index in model->processes; order of start */
 	uint32_t trace; /* index of the file */
@@ -159,10 +174,11 @@ struct process {
 				*/
 		int32_t index, of; /* -1 unknown */
 		const char *start_method;
+		uint32_t owner; /* process whose loader it is: not its parent under a fork server */
+		uint32_t threads; /* of this process that are workers themselves */
 	} worker;
 	int64_t start, end; /* end: last event seen */
 	int64_t shutdown; /* its Python began to end; 0: not seen */
-	bool kept_known; /* and its objects are recorded: site_use.kept_* tell of that moment */
 	enum end_kind end_kind;
 	int32_t end_code; /* exit status or signal */
 	struct kind_totals kinds[MT_KINDS]; /* without backing mappings in live_* */
@@ -174,6 +190,7 @@ struct process {
 	int64_t peak_live_time;
 	uint64_t peak_error_bytes; /* the true peak is at most this much higher */
 	uint64_t peak_rss, peak_pss; /* 0: not measured */
+	uint64_t most_descriptors; /* open at one time; 0: not measured */
 	uint64_t lost_events, unknown_frees, missed_frees;
 	struct process_sampled *sampled; /* NULL: exact */
 	bool live_unknown; /* its live_* are 0: see model_forget_live() */
@@ -192,6 +209,10 @@ struct process {
 	/* What its resident pages held: at the walk that found most, and at the last one. May be one
 	 * and the same; NULL: no walk. */
 	struct resident *resident_most, *resident_last;
+	struct phase *phases; /* in order of time */
+	size_t phase_count;
+	struct phase_site *phase_sites; /* by phase, the largest first */
+	size_t phase_site_count;
 	char **facts; /* key, value, key, value ... NULL */
 };
 
@@ -222,6 +243,10 @@ struct model {
 	size_t site_count;
 	struct site_use *uses;
 	size_t use_count;
+	struct shm_object *shm; /* shared-memory objects, by start */
+	size_t shm_count;
+	struct shm_use *shm_uses;
+	size_t shm_use_count;
 	struct native_node *native; /* [0] is the empty stack */
 	size_t native_count;
 	struct python_node *python;

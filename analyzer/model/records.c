@@ -222,6 +222,14 @@ static void add_mark(struct context *c)
 	m->label = text_of(e->label);
 }
 
+static void add_launch(struct context *c)
+{
+	uint64_t python = c->r->u.launch.python;
+
+	*vec_push(&c->p->launches) =
+		(struct launch){ c->time, python < UINT32_MAX ? (uint32_t)python : UINT32_MAX };
+}
+
 static void add_note(struct context *c)
 {
 	char *text = text_of(c->r->u.note.text);
@@ -248,7 +256,7 @@ static void (*const handlers[])(struct context *c) = {
 	[MT_EV_EXIT] = add_exit,	 [MT_EV_WAIT] = add_wait,
 	[MT_EV_SAMPLE] = add_sample,	 [MT_EV_MARK] = add_mark,
 	[MT_EV_NOTE] = add_note,	 [MT_EV_NODE] = add_node,
-	[MT_EV_BEFORE] = add_before,
+	[MT_EV_BEFORE] = add_before,	 [MT_EV_LAUNCH] = add_launch,
 };
 
 bool record_add(struct builder *b, struct proc *p, const struct mt_record *r, uint32_t stream,

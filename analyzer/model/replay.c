@@ -176,9 +176,14 @@ static void close_missed(struct replay *r, const struct live_block *old)
 {
 	r->p->missed_frees++;
 	if (old->owner == r->p->id) {
-		replay_dropped(r, site_at(r, old->owner, old->site), old->size, 1);
+		struct local_site *s = site_at(r, old->owner, old->site);
+
+		replay_dropped(r, s, old->size, 1);
 		if (r->sampling)
-			sampling_dropped(r, site_at(r, old->owner, old->site), old, false, false);
+			sampling_dropped(r, s, old, false, false);
+		growth_missed(r, s, old->birth, old->size, old->mean);
+		if (r->phases)
+			phases_dropped(r, s->kind, old->birth, old->size, old->mean);
 	} else
 		drop_inherited(r, old, false);
 }
@@ -197,8 +202,14 @@ static void block_take(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 	if (__builtin_expect(live_add(&r->live, &block, &old), 0))
 		close_missed(r, &old);
 	replay_taken(r, s, size);
+	if (size >= RECENT_LEAST)
+		shm_block_taken(r, block.key, size, site);
 	if (r->sampling)
 		sampling_taken(r, s, &block);
+	if (s->cohorts || s->live_count >= GROWTH_BLOCKS || r->resizing)
+		growth_born(r, s, size);
+	if (r->phases)
+		phases_taken(r, s->kind, time, size);
 }
 
 static void block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t kind_flags)
@@ -216,6 +227,8 @@ static void block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 		replay_freed_unknown(r, kind);
 		return;
 	}
+	if (kind == MT_KIND_HEAP)
+		replay_freed_large(r, block.size, block.owner, block.site);
 	if (block.owner != r->p->id) {
 		drop_inherited(r, &block, true);
 		return;
@@ -223,6 +236,10 @@ static void block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 	s = &r->p->sites.items[block.site];
 	replay_dropped(r, s, block.size, 1);
 	replay_freed(r, kind);
+	if (s->cohorts)
+		growth_died(r, s, block.birth, block.size, block.mean, 1);
+	if (r->phases)
+		phases_dropped(r, s->kind, block.birth, block.size, block.mean);
 	brief = time - block.birth < MT_BRIEF_UNITS && block.birth >= r->from;
 	if (r->counting) {
 		s->frees++;
@@ -266,11 +283,14 @@ struct replay *replay_new(struct builder *b, uint32_t id, struct replay *parent)
 	if (parent) {
 		live_fork(&parent->live, &r->live);
 		maps_fork(&parent->maps, &r->maps);
+		r->now = r->p->first_time;
+		shm_fork(r);
 		r->out->inherited_live_bytes = parent->out->live_bytes +
 					       parent->out->inherited_live_bytes;
 		r->out->inherited_live_count = parent->out->live_count +
 					       parent->out->inherited_live_count;
 		sampling_fork(r, parent);
+		r->large_freed = parent->large_freed;
 	}
 	r->now = r->p->first_time;
 	if (!b->options.has_from || r->now >= r->from)
@@ -296,6 +316,7 @@ static void replay_memory(struct replay *r, const struct mt_record *rec, enum re
 		block_give(r, time, rec->u.free.addr, rec->u.free.kind);
 		break;
 	case MT_EV_REALLOC:
+		r->resizing = true;
 		if (part == REPLAY_FREE)
 			block_give(r, time, rec->u.realloc.old_addr, rec->u.realloc.kind);
 		else
@@ -303,14 +324,14 @@ static void replay_memory(struct replay *r, const struct mt_record *rec, enum re
 			     rec->u.realloc.native, rec->u.realloc.python, rec->u.realloc.kind);
 		break;
 	case MT_EV_MAP:
-		map_take(r, rec->u.map.addr, rec->u.map.size, rec->u.map.native, rec->u.map.python,
-			 rec->u.map.kind, rec->u.map.flags & MAP_FLAG_FIXED);
+		map_record(r, &rec->u.map);
 		break;
 	case MT_EV_UNMAP:
 		if (!map_give(r, rec->u.unmap.addr, rec->u.unmap.size))
 			replay_freed_unknown(r, MT_KIND_MMAP);
 		break;
 	case MT_EV_REMAP:
+		r->resizing = true;
 		if (part == REPLAY_FREE)
 			remap_give(r, &rec->u.remap, stream);
 		else
@@ -324,22 +345,14 @@ static void replay_memory(struct replay *r, const struct mt_record *rec, enum re
 	}
 }
 
-static void note_leftovers(struct replay *r);
-
-/*
- * Python began to shut down: what the program kept is what is alive now, for soon nothing will be.
- * Only where its objects are recorded: otherwise the blocks that are seen stand for containers
- * whose content isn't, and the place that made them is no answer. The moment counts in any case.
- */
+/* Python began to shut down: what the program kept is what is alive now; soon nothing will be. */
 static void note_shutdown(struct replay *r)
 {
 	if (r->shutdown || r->now > r->to)
 		return;
+	phases_settle(r);
 	r->shutdown = r->now;
 	r->out->shutdown = timebase_ns(&r->b->clocks.items[r->p->trace], r->now);
-	r->out->kept_known = r->out->kinds[MT_KIND_PYTHON].allocations != 0;
-	if (r->out->kept_known)
-		note_leftovers(r);
 }
 
 static const bool is_memory[256] = {
@@ -381,10 +394,14 @@ void replay_record(struct replay *r, const struct mt_record *record, enum replay
 		folds_young(r, &record->u.young, stream);
 	if (record->id == MT_EV_MARK && record->u.mark.kind == MT_MARK_SHUTDOWN)
 		note_shutdown(r);
+	if (record->id == MT_EV_MARK && record->u.mark.kind == MT_MARK_PHASE)
+		phases_mark(r, record->u.mark.label);
 	if (record->id == MT_EV_SAMPLING) {
 		sampling_begin(r, stream, record->u.sampling.mean_bytes, r->now);
 		return;
 	}
+	if (shm_record(r, record))
+		return;
 	if (!is_memory[record->id & 0xff]) {
 		walk_record(r, record);
 		record_add(r->b, r->p, record, stream, r->now,
@@ -398,69 +415,10 @@ void replay_record(struct replay *r, const struct mt_record *record, enum replay
 	r->b->events += r->counting && part != REPLAY_ALLOC;
 	r->mean = r->sampling ? mean_of_record(r, record, stream) : 0;
 	replay_memory(r, record, part, stream, r->now);
+	r->resizing = false;
 }
 
-/* ---- what is left ---------------------------------------------------------------------------- */
-
-/* Units of the process's life that are a quarter of it. */
-struct leftover {
-	struct replay *r;
-	uint64_t start, length;
-};
-
-/* weight: how many such blocks it stands for; what rounding takes goes to the next one. */
-static void note_birth(struct leftover *left, uint32_t site, uint64_t birth, uint64_t bytes,
-		       double weight)
-{
-	struct replay *r = left->r;
-	struct local_site *s = &r->p->sites.items[site];
-	int64_t ns = timebase_ns(&r->b->clocks.items[r->p->trace], birth);
-	uint64_t age = birth > left->start ? birth - left->start : 0;
-	unsigned int quarter = 0;
-	struct births *b;
-
-	if (left->length)
-		quarter = (unsigned int)((unsigned __int128)age * 4 / left->length);
-	if (quarter > 3)
-		quarter = 3;
-	if (!s->births) {
-		b = vec_push(&r->p->births);
-		b->first = b->last = ns;
-		s->births = (uint32_t)r->p->births.count;
-	}
-	b = &r->p->births.items[s->births - 1];
-	if (ns < b->first)
-		b->first = ns;
-	if (ns > b->last)
-		b->last = ns;
-	b->carry += weight;
-	b->count[quarter] += (uint64_t)b->carry;
-	b->carry -= (double)(uint64_t)b->carry;
-	b->bytes[quarter] += (uint64_t)((double)bytes * weight);
-}
-
-static void leftover_block(void *arg, const struct live_block *block)
-{
-	struct leftover *left = arg;
-
-	if (block->owner == left->r->p->id)
-		note_birth(left, block->site, block->birth, block->size,
-			   sampled_weight(block->size, left->r->b->means[block->mean]));
-}
-
-static void note_leftovers(struct replay *r)
-{
-	struct leftover left = { .r = r, .start = r->p->first_time };
-	size_t count;
-	const struct map_range *range = maps_all(&r->maps, &count);
-
-	left.length = r->shutdown ? r->shutdown : r->now;
-	left.length = left.length > left.start ? left.length - left.start : 0;
-	live_each_own(&r->live, leftover_block, &left);
-	for (; count--; range++)
-		if (range->owner == r->p->id)
-			note_birth(&left, range->site, range->birth, map_bytes(range), 1);
-}
+/* ---- the end --------------------------------------------------------------------------------- */
 
 void replay_free(struct replay *r)
 {
@@ -469,8 +427,10 @@ void replay_free(struct replay *r)
 
 	if (!r->counting && r->now >= r->from)
 		window_open(r);
-	if (!r->out->kept_known)
-		note_leftovers(r);
+	shm_end(r);
+	growth_settle(r);
+	phases_settle(r);
+	phases_release(r);
 	r->out->end = timebase_ns(tb, r->now);
 	folds_peak(r);
 	r->out->peak_live_time = timebase_ns(tb, r->peak_time);

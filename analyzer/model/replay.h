@@ -30,6 +30,14 @@ struct fold_count {
 	uint64_t count, bytes, brief, largest;
 };
 
+/* Where blocks of one size were allocated last; see replay_shm.c. */
+struct recent_block {
+	uint64_t key, size;
+	uint32_t site;
+};
+#define RECENT_WAYS 4
+#define RECENT_LEAST 4096 /* bytes; smaller tensors are not worth a file of their own */
+
 struct replay {
 	struct builder *b;
 	struct proc *p;
@@ -51,9 +59,17 @@ struct replay {
 	struct index fold_set;
 	VEC(uint64_t) young_most; /* by stream: the largest in the window */
 	uint64_t young_peak, young_peak_time; /* highest listed and folded together; units */
+	struct phases *phases; /* NULL: the program told of none */
 	struct sampling *sampling; /* NULL: nothing was sampled so far */
 	struct walks *walks; /* owned by walk.c */
+	/* The largest freed block that glibc would have taken a mapping of its own for. */
+	struct large_freed {
+		uint64_t size;
+		uint32_t owner, site;
+	} large_freed;
 	uint32_t mean; /* of the block being taken */
+	bool resizing; /* one half of a REALLOC or REMAP is being replayed */
+	struct recent_block *recent; /* NULL: no large block so far */
 	bool missed; /* what map_removed() is told of was not given back by anybody */
 };
 
@@ -69,15 +85,58 @@ void replay_dropped(struct replay *r, struct local_site *s, uint64_t bytes, int 
 void replay_freed(struct replay *r, unsigned int kind); /* one free is counted */
 void replay_freed_unknown(struct replay *r, unsigned int kind);
 
+/*
+ * replay_growth.c: what becomes of a site's blocks. growth_born() after the site's live_* have
+ * risen, where the site is followed or may be from now on; growth_died() where it is followed.
+ */
+#define GROWTH_BLOCKS 4 /* live at one time: such a site is followed */
+void growth_born(struct replay *r, struct local_site *s, uint64_t size);
+void growth_died(struct replay *r, struct local_site *s, uint64_t birth, uint64_t bytes,
+		 uint32_t mean, unsigned int blocks);
+/* It is gone, but its free was not seen: nothing can be concluded of its site. */
+void growth_missed(struct replay *r, struct local_site *s, uint64_t birth, uint64_t bytes,
+		   uint32_t mean);
+void growth_folded(struct replay *r, struct local_site *s, uint64_t from, uint64_t to,
+		   uint64_t count);
+void growth_settle(struct replay *r); /* the end of what is judged */
+
+/* replay_phases.c: what phases took and kept. The second and third: where there are phases. */
+void phases_mark(struct replay *r, struct mt_str label); /* empty: the phase ends */
+void phases_taken(struct replay *r, uint8_t kind, uint64_t birth, uint64_t bytes);
+void phases_dropped(struct replay *r, uint8_t kind, uint64_t birth, uint64_t bytes, uint32_t mean);
+void phases_settle(struct replay *r); /* the first call counts */
+void phases_release(struct replay *r);
+/* glibc's M_MMAP_THRESHOLD before it is raised, and the most it raises it to by itself. */
+#define LARGE_LEAST (UINT64_C(128) << 10)
+#define LARGE_MOST (UINT64_C(32) << 20)
+
+/* A heap block of that size was freed, listed or folded. */
+static inline void replay_freed_large(struct replay *r, uint64_t size, uint32_t owner, uint32_t site)
+{
+	if (__builtin_expect(size >= LARGE_LEAST, 0) && size <= LARGE_MOST &&
+	    size > r->large_freed.size)
+		r->large_freed = (struct large_freed){ size, owner, site };
+}
+
 /* replay_maps.c: mappings. */
 #define MAP_FLAG_FIXED 0x10 /* MAP_FIXED: the overlap is unmapped on purpose */
 void map_take(struct replay *r, uint64_t addr, uint64_t size, uint64_t native, uint64_t python,
 	      uint64_t kind, bool replaces);
+void map_record(struct replay *r, const struct mt_ev_map *e);
 /* size 0: the whole mapping that starts there (shmdt). False: nothing known was mapped there. */
 bool map_give(struct replay *r, uint64_t addr, uint64_t size);
 void remap_give(struct replay *r, const struct mt_ev_remap *e, uint32_t stream);
 void remap_take(struct replay *r, const struct mt_ev_remap *e, uint32_t stream);
 void break_move(struct replay *r, const struct mt_ev_brk *e);
+
+/* The struct build_use of what is being mapped, index + 1, or 0: it is no object. */
+uint32_t shm_map(struct replay *r, const struct mt_ev_map *e, uint32_t site);
+/* Of a range with a use a part has gone; `left` as in maps_removed_fn. */
+void shm_unmap(struct replay *r, uint32_t use, int left);
+void shm_block_taken(struct replay *r, uint64_t key, uint64_t size, uint32_t site);
+bool shm_record(struct replay *r, const struct mt_record *rec); /* false: not one of its records */
+void shm_fork(struct replay *r); /* r has its parent's mappings */
+void shm_end(struct replay *r);
 
 /* replay_folds.c: what was counted and not listed. */
 void folds_add(struct replay *r, const struct mt_ev_fold *e, uint32_t stream);

@@ -88,6 +88,8 @@ static void count_up_to(struct replay *r, const struct fold_count *now, uint64_t
 	const struct fold_count *last = known ? known : &none;
 	struct local_site *s = &r->p->sites.items[now->site];
 
+	if ((s->kind & MT_KIND_MASK) == MT_KIND_HEAP && now->time <= r->to)
+		replay_freed_large(r, now->largest, r->p->id, now->site);
 	if (now->count <= last->count)
 		return; /* as it was; a FOLD may also be younger than a cell read before it */
 	if (now->bytes < last->bytes || now->brief < last->brief) {
@@ -99,6 +101,8 @@ static void count_up_to(struct replay *r, const struct fold_count *now, uint64_t
 		return;
 	if (!r->b->options.has_from || now->time > r->from) {
 		add_totals(r, s, now->count - last->count, now->bytes - last->bytes);
+		growth_folded(r, s, first > last->time ? first : last->time, now->time,
+			      now->count - last->count);
 		s->short_lived_count += now->brief - last->brief;
 		if ((!last->count || now->largest > last->largest) && now->largest > s->peak_bytes)
 			s->peak_bytes = now->largest;

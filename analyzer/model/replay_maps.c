@@ -24,11 +24,19 @@ static void map_removed(void *arg, const struct map_range *range, uint64_t bytes
 
 	if (r->missed)
 		r->p->missed_frees++;
+	if (range->use)
+		shm_unmap(r, range->use, left);
 	if (range->owner != r->p->id)
 		return; /* inherited mappings are in no total of this process */
 	s = &r->p->sites.items[range->site];
 	replay_dropped(r, s, bytes, 1 - left);
 	note_backing(r, range->site, -(int64_t)bytes);
+	if (r->phases)
+		phases_dropped(r, s->kind, range->birth, bytes, 0);
+	if (r->missed)
+		growth_missed(r, s, range->birth, bytes, 0);
+	else if (s->cohorts)
+		growth_died(r, s, range->birth, bytes, 0, !left);
 	if (r->missed)
 		return;
 	replay_freed(r, s->kind & MT_KIND_MASK);
@@ -56,7 +64,7 @@ static uint64_t page_up(const struct replay *r, uint64_t addr)
 }
 
 static void range_take(struct replay *r, uint64_t start, uint64_t end, uint64_t asked,
-		       uint32_t site, bool replaces)
+		       uint32_t site, uint32_t use, bool replaces)
 {
 	struct map_range range = { .start = start,
 				   .end = end,
@@ -64,6 +72,7 @@ static void range_take(struct replay *r, uint64_t start, uint64_t end, uint64_t 
 				   .birth = r->now,
 				   .site = site,
 				   .owner = r->p->id,
+				   .use = use,
 				   .kind = r->p->sites.items[site].kind };
 
 	r->missed = !replaces;
@@ -72,6 +81,9 @@ static void range_take(struct replay *r, uint64_t start, uint64_t end, uint64_t 
 	maps_add(&r->maps, &range);
 	replay_taken(r, &r->p->sites.items[site], asked - start);
 	note_backing(r, site, (int64_t)(asked - start));
+	growth_born(r, &r->p->sites.items[site], asked - start);
+	if (r->phases)
+		phases_taken(r, range.kind, r->now, asked - start);
 }
 
 #define REMAP_FLAG_FIXED 2 /* MREMAP_FIXED */
@@ -83,7 +95,20 @@ void map_take(struct replay *r, uint64_t addr, uint64_t size, uint64_t native, u
 	if (!is_mapping(r, addr, size, kind) || addr > UINT64_MAX - size - r->page)
 		return;
 	range_take(r, addr, page_up(r, addr + size), addr + size,
-		   replay_site(r, native, python, (uint32_t)kind), replaces);
+		   replay_site(r, native, python, (uint32_t)kind), 0, replaces);
+}
+
+void map_record(struct replay *r, const struct mt_ev_map *e)
+{
+	uint32_t site, use;
+
+	if (!is_mapping(r, e->addr, e->size, e->kind) || e->addr > UINT64_MAX - e->size - r->page ||
+	    !e->size)
+		return;
+	site = replay_site(r, e->native, e->python, (uint32_t)e->kind);
+	use = shm_map(r, e, site);
+	range_take(r, e->addr, page_up(r, e->addr + e->size), e->addr + e->size, site, use,
+		   e->flags & MAP_FLAG_FIXED);
 }
 
 bool map_give(struct replay *r, uint64_t addr, uint64_t size)
@@ -143,7 +168,8 @@ void break_move(struct replay *r, const struct mt_ev_brk *e)
 	if (e->addr > e->old_addr) {
 		if (is_mapping(r, e->addr, e->addr - e->old_addr, e->kind))
 			range_take(r, e->old_addr, e->addr, e->addr,
-				   replay_site(r, e->native, e->python, (uint32_t)e->kind), true);
+				   replay_site(r, e->native, e->python, (uint32_t)e->kind), 0,
+				   true);
 	} else if (e->addr < e->old_addr) {
 		maps_remove(&r->maps, e->addr, e->old_addr, map_removed, r);
 	}

@@ -405,6 +405,9 @@ struct resident *resident_of(struct replay *r, struct walk *w)
 	s.out->sampled = r->sampling != NULL;
 	s.out->rss = w->scan.rss ? w->scan.rss - 1 : 0;
 	s.out->walk_cpu_ns = w->cpu_ns;
+	s.out->large_freed = r->large_freed.size;
+	s.out->large_owner = r->large_freed.size ? r->large_freed.owner : NO_ID;
+	s.out->large_site = r->large_freed.size ? r->large_freed.site : NO_ID;
 	s.maps = maps_all(&r->maps, &s.map_count);
 	guess_arenas(&s);
 	if (w->arenas.count)

@@ -74,6 +74,7 @@ struct resident_heap {
 	uint32_t parts; /* heaps, arenas or mappings it consists of */
 	uint64_t resident, live, rounding, returnable, pinned, free; /* free: PYTHON only */
 	uint64_t blocks; /* live ones; PYTHON: in use, from the pools' own counts */
+	uint64_t run_bytes; /* of `returnable`: in free runs of 128 KiB and more */
 	uint64_t top; /* of `pinned`: in the topmost chunk of an ARENA, which trimming skips */
 	uint64_t largest_block; /* requested bytes of the largest live block */
 	uint64_t pages[HEAP_LEVELS]; /* with something alive, by share of bytes in use */
@@ -114,6 +115,10 @@ struct resident {
 	struct resident_pin *pins; /* most pinned bytes first */
 	size_t pin_count;
 	uint64_t walk_cpu_ns;
+	/* The largest block between 128 KiB and 32 MiB freed before: glibc's M_MMAP_THRESHOLD is
+	 * raised to it, unless that was set. 0: none. */
+	uint64_t large_freed;
+	uint32_t large_owner, large_site;
 };
 
 void resident_free(struct resident *r); /* accepts NULL */

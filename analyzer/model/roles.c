@@ -18,11 +18,13 @@ enum code_flag {
 	CODE_FROZEN = 16, /* "<frozen importlib...>" and the like */
 };
 
-/* Two forks of one DataLoader iterator are milliseconds apart, epochs are not. */
+/* Two forks of one DataLoader iterator are milliseconds apart, epochs are not; by other methods the
+ * data set is pickled in between. */
 #define SAME_CALL_NS INT64_C(5000000000)
+#define SAME_CALL_PICKLED_NS INT64_C(60000000000)
 
 struct loader {
-	uint32_t parent; /* process that made the workers */
+	uint32_t owner; /* process whose loader it is */
 	uint32_t node; /* canonical Python stack of the user's line; 0: not known */
 	uint32_t round; /* of forks: one per iterator that was made */
 	uint32_t first, count; /* of the round, in the list of workers */
@@ -32,6 +34,7 @@ struct loader {
 struct worker {
 	uint32_t process;
 	size_t loader;
+	int64_t time; /* when its loader asked for it */
 };
 
 struct roles {
@@ -148,14 +151,17 @@ static bool ended_before(const struct builder *b, uint32_t process, int64_t time
 /* The round of forks that a worker belongs to; a new one when the last is over. */
 static size_t loader_of(struct roles *r, const struct process *p, uint32_t node, int64_t time)
 {
+	bool forked = !strcmp(p->worker.start_method, "fork");
 	struct loader *l;
 	size_t i;
 
 	for (i = r->loaders.count; i-- > 0;)
-		if (r->loaders.items[i].parent == p->parent && r->loaders.items[i].node == node)
+		if (r->loaders.items[i].owner == p->worker.owner &&
+		    r->loaders.items[i].node == node)
 			break;
 	if (i < r->loaders.count) {
-		bool over = time - r->loaders.items[i].last > SAME_CALL_NS;
+		bool over = time - r->loaders.items[i].last >
+			    (forked ? SAME_CALL_NS : SAME_CALL_PICKLED_NS);
 
 		for (size_t w = 0; w < r->workers.count && !over; w++)
 			over = r->workers.items[w].loader == i &&
@@ -164,30 +170,103 @@ static size_t loader_of(struct roles *r, const struct process *p, uint32_t node,
 			return i;
 	}
 	l = vec_push(&r->loaders);
-	l->parent = p->parent;
+	l->owner = p->worker.owner;
 	l->node = node;
 	l->round = i < r->loaders.count - 1 ? r->loaders.items[i].round + 1 : 0;
 	return r->loaders.count - 1;
 }
 
-static void make_worker(struct roles *r, struct process *p, uint32_t loader_frame, const char *how)
+/*
+ * Where a loader of this process asked for a worker, the last time before: a fork server or a spawned
+ * worker has none of that on its stack. 0: not seen.
+ */
+static uint32_t launching_loader(const struct roles *r, uint32_t owner, int64_t before)
 {
-	uint32_t node = user_node(r, loader_frame);
+	const struct proc *p = &r->b->procs.items[owner];
+
+	for (size_t i = p->launches.count; i-- > 0;) {
+		uint32_t frame;
+
+		if (p->launches.items[i].time > before)
+			continue;
+		frame = forking_loader(r, p->launches.items[i].python);
+		if (frame)
+			return frame;
+	}
+	return 0;
+}
+
+static uint32_t owner_of(const struct builder *b, const struct process *p, const char *how)
+{
+	uint32_t up = p->parent;
+
+	if (!strcmp(how, "forkserver") && up != NO_ID)
+		up = b->processes.items[up].parent;
+	return up;
+}
+
+static void make_worker(struct roles *r, struct process *p, uint32_t frame, const char *how)
+{
 	const struct child_event *e = r->b->procs.items[p->id].made_by;
 	int64_t time = e ? e->time : p->start;
-	size_t at = loader_of(r, p, node, time);
-	struct loader *l = &r->loaders.items[at];
 	struct worker *w = vec_push(&r->workers);
+	struct loader *l;
 
-	w->process = p->id;
-	w->loader = at;
 	p->role = "dataloader-worker";
 	p->worker.is = true;
-	p->worker.index = (int32_t)l->count++;
 	p->worker.start_method = how;
+	p->worker.owner = owner_of(r->b, p, how);
+	if (!frame && p->worker.owner != NO_ID)
+		frame = launching_loader(r, p->worker.owner, time);
+	p->worker.node = user_node(r, frame);
+	w->process = p->id;
+	w->time = time;
+	w->loader = loader_of(r, p, p->worker.node, time);
+	l = &r->loaders.items[w->loader];
+	l->count++;
 	p->generation = l->round;
-	p->worker.node = node;
 	l->last = time;
+}
+
+static int by_loader_and_time(const void *a, const void *b)
+{
+	const struct worker *x = a, *y = b;
+
+	if (x->loader != y->loader)
+		return x->loader < y->loader ? -1 : 1;
+	if (x->time != y->time)
+		return x->time < y->time ? -1 : 1;
+	return x->process < y->process ? -1 : 1;
+}
+
+/* A loader starts its workers in order of their index; they may begin to run in another. */
+static void number_workers(struct roles *r)
+{
+	size_t index = 0;
+
+	if (r->workers.count)
+		qsort(r->workers.items, r->workers.count, sizeof(*r->workers.items),
+		      by_loader_and_time);
+	for (size_t i = 0; i < r->workers.count; i++) {
+		const struct worker *w = &r->workers.items[i];
+		struct process *p = &r->b->processes.items[w->process];
+
+		index = i && w[-1].loader == w->loader ? index + 1 : 0;
+		p->worker.index = (int32_t)index;
+		p->worker.of = (int32_t)r->loaders.items[w->loader].count;
+	}
+}
+
+/* Newer loaders may have threads for workers: they run a worker's loop in the process itself. */
+static void count_threads(struct roles *r, struct process *p)
+{
+	const struct proc *from = &r->b->procs.items[p->id];
+	uint32_t frame;
+
+	if (p->worker.is || !runs_worker_code(r, from, &frame))
+		return;
+	for (size_t i = 0; i < from->threads.count; i++)
+		p->worker.threads += !strncmp(from->threads.items[i].name, "pt_thread_data", 14);
 }
 
 static bool is_rank(const struct builder *b, const struct process *p)
@@ -275,9 +354,9 @@ void roles_assign(struct builder *b)
 		assign(&r, &b->processes.items[i]);
 		assign_rank_number(b, &b->processes.items[i]);
 	}
-	for (size_t i = 0; i < r.workers.count; i++)
-		b->processes.items[r.workers.items[i].process].worker.of =
-			(int32_t)r.loaders.items[r.workers.items[i].loader].count;
+	number_workers(&r);
+	for (size_t i = 0; i < b->processes.count; i++)
+		count_threads(&r, &b->processes.items[i]);
 	vec_release(&r.loaders);
 	vec_release(&r.workers);
 	free(r.codes);
@@ -285,7 +364,7 @@ void roles_assign(struct builder *b)
 }
 
 struct worker_key {
-	uint32_t parent, node;
+	uint32_t owner, node;
 	int32_t index;
 };
 
@@ -296,7 +375,7 @@ bool *roles_superseded(const struct process *processes, size_t count)
 
 	for (size_t i = 0; i < count; i++) {
 		const struct process *p = &processes[i];
-		struct worker_key key = { p->parent, p->worker.node, p->worker.index };
+		struct worker_key key = { p->worker.owner, p->worker.node, p->worker.index };
 		uint64_t *slot;
 
 		if (!p->worker.is)

@@ -95,6 +95,29 @@ static bool add_runs(struct walk *w, struct mt_str text, uint64_t pages)
 	return true;
 }
 
+/* One mapping may come in several pieces: they become one range again. */
+static bool add_piece(struct walk *w, const struct walk_range *piece, struct mt_str name)
+{
+	struct walk_range *last = w->ranges.count ? &w->ranges.items[w->ranges.count - 1] : NULL;
+	uint64_t told = 0;
+	struct walk_run *gap;
+
+	if (!last || last->end != piece->start || last->flags != piece->flags ||
+	    last->prot != piece->prot || last->inode != piece->inode ||
+	    strlen(last->name) != name.len || memcmp(last->name, name.data, name.len) != 0)
+		return false;
+	for (size_t i = 0; i < last->runs; i++)
+		told += w->runs.items[last->first_run + i].pages;
+	/* The last runs of the list are the new piece's: make room for what was left unsaid. */
+	(void)vec_push(&w->runs);
+	gap = &w->runs.items[piece->first_run];
+	memmove(gap + 1, gap, piece->runs * sizeof(*gap));
+	*gap = (struct walk_run){ (last->end - last->start) / w->page - told, 0 };
+	last->runs += piece->runs + 1;
+	last->end = piece->end;
+	return true;
+}
+
 static void add_range(struct replay *r, struct walk *w, const struct mt_ev_range *e)
 {
 	struct walk_range range = { .start = e->start,
@@ -113,6 +136,8 @@ static void add_range(struct replay *r, struct walk *w, const struct mt_ev_range
 	range.runs = w->runs.count - range.first_run;
 	if (w->ranges.count && w->ranges.items[w->ranges.count - 1].end > range.start)
 		w->disordered = true;
+	if (add_piece(w, &range, e->name))
+		return;
 	range.name = xstrndup(e->name.data, e->name.len);
 	*vec_push(&w->ranges) = range;
 }
@@ -258,6 +283,8 @@ static void each_resident_site(struct process *p,
 	for (size_t i = 0; i < 2; i++) {
 		for (size_t k = 0; both[i] && k < both[i]->pin_count; k++)
 			fn(arg, &both[i]->pins[k].owner, &both[i]->pins[k].site);
+		if (both[i])
+			fn(arg, &both[i]->large_owner, &both[i]->large_site);
 		for (size_t k = 0; both[i] && k < both[i]->heap_count; k++) {
 			struct resident_heap *h = &both[i]->heaps[k];
 

@@ -217,10 +217,16 @@ static const struct {
 	section_fn *show;
 	const char *with; /* shown whenever this section is asked for; "": with any */
 } sections[] = {
-	{ "trace", show_trace, "" },	       { "checks", show_checks, "" },
-	{ "findings", show_findings, NULL },   { "capacity", show_capacity, NULL },
-	{ "processes", show_processes, NULL }, { "sites", show_sites, NULL },
-	{ "timeline", show_timeline, NULL },   { "marks", show_marks, "timeline" },
+	{ "trace", show_trace, "" },
+	{ "checks", show_checks, "" },
+	{ "findings", show_findings, NULL },
+	{ "capacity", show_capacity, NULL },
+	{ "processes", show_processes, NULL },
+	{ "rss", show_rss, "fragmentation" },
+	{ "fragmentation", show_fragmentation, NULL },
+	{ "sites", show_sites, NULL },
+	{ "timeline", show_timeline, NULL },
+	{ "marks", show_marks, "timeline" },
 };
 
 static bool is_wanted(size_t i, const char *only)

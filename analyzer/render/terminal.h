@@ -20,6 +20,8 @@ typedef void section_fn(struct terminal *t, const struct rvalue *section);
 
 void show_processes(struct terminal *t, const struct rvalue *list);
 void show_sites(struct terminal *t, const struct rvalue *list);
+void show_rss(struct terminal *t, const struct rvalue *list);
+void show_fragmentation(struct terminal *t, const struct rvalue *list);
 void show_timeline(struct terminal *t, const struct rvalue *timeline);
 void show_marks(struct terminal *t, const struct rvalue *list);
 

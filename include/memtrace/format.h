@@ -71,9 +71,18 @@ struct mt_file_header {
 	uint64_t settled; /* atomic; for writers only: page cache was looked after up to here */
 	uint64_t
 		paid; /* atomic; bytes, at least, of frees of what was recorded in full before sampling began */
-	uint8_t reserved1[16];
-	uint8_t reserved2[4096 - 320];
+	uint32_t warned; /* atomic; thresholds passed: of RAM, of the cgroup << 8; each 0 to 3 */
+	uint8_t reserved1[12];
+	/* For writers only: per slot of the process table, when the pages of that process were last
+	 * walked, in units of 2^24 ns of CLOCK_MONOTONIC, bit 0 set; 0: not to be walked. Atomic */
+	uint32_t walked[MT_PROC_SLOTS];
+	/* Atomic, for writers only: when that process was last sampled, or may be next, in
+	 * MT_SLOT_TIME_NS of CLOCK_MONOTONIC, modulo 2^16. */
+	uint16_t sampled[MT_PROC_SLOTS];
+	uint8_t reserved2[4096 - 320 - 6 * MT_PROC_SLOTS];
 };
+
+#define MT_SLOT_TIME_NS (UINT64_C(1) << 28)
 
 /* One live process of the tree; a slot with pid 0, or whose process is gone, is free. */
 struct mt_proc_slot {
@@ -242,6 +251,12 @@ enum mt_scan_reason {
 	MT_SCAN_EXIT = 2, /* the process is about to end */
 	MT_SCAN_PEAK = 3, /* more is resident than at any walk before */
 	MT_SCAN_REQUEST = 4, /* somebody asked for it */
+};
+
+/* Which mappings a walk visits: mt_ev_scan.scope. Those without a page of their own are left out. */
+enum mt_scan_scope {
+	MT_SCAN_ALL = 0,
+	MT_SCAN_PRIVATE = 1, /* private and writable: what a fork shares until it is written to */
 };
 
 /* mt_ev_range.flags */

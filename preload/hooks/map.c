@@ -82,9 +82,12 @@ MT_EXPORT int munmap(void *addr, size_t length)
 {
 	int backing;
 	struct mt_thread *t = mt_enter_nested(&backing);
-	uint64_t before = t ? mt_clock_now() : 0;
+	uint64_t before;
 	int result;
 
+	if (t && !backing)
+		mt_record_unmapping(t, length);
+	before = t ? mt_clock_now() : 0;
 	if (mt_real.munmap)
 		result = mt_real.munmap(addr, length);
 	else

@@ -318,6 +318,28 @@ MT_EXPORT int pthread_setname_np(pthread_t thread, const char *name)
 	return err;
 }
 
+/* Python starts every process with one, by whatever method; it is the only thing that happens in
+ * the process that asks a fork server for a child. */
+MT_EXPORT int pipe2(int fds[2], int flags)
+{
+	int result = mt_real.pipe2 ? mt_real.pipe2(fds, flags)
+				   : (int)mt_sys2(SYS_pipe2, fds, flags);
+	int saved = errno;
+	struct mt_thread *t;
+
+	if (!mt_real.pipe2 && result < 0) {
+		errno = -result;
+		return -1;
+	}
+	t = result == 0 ? mt_enter() : NULL;
+	if (t) {
+		mt_record_launch(t);
+		mt_leave(t);
+	}
+	errno = saved;
+	return result;
+}
+
 MT_EXPORT int dlclose(void *handle)
 {
 	struct mt_thread *t;

@@ -53,6 +53,20 @@ void mt_file_trim(uint64_t end, uint64_t first);
 void mt_file_slot_take(uint32_t proc, uint32_t pid, uint64_t start);
 void mt_file_slot_drop(void);
 
+/* This process was sampled: `when` in MT_SLOT_TIME_NS. */
+void mt_file_slot_sampled(uint64_t when);
+
+/*
+ * A live process of the tree, not this one, that was not sampled for `age`; it counts as sampled
+ * at `now` from then on, so that only one relative does it. Looks from slot *at on and moves
+ * it past the one found. 0: none.
+ */
+uint32_t mt_file_slot_silent(size_t *at, uint64_t age, uint64_t now);
+/* The same process is to be left alone until `when`; at: as it was returned. */
+void mt_file_slot_rest(size_t at, uint64_t when);
+/* When this process's pages were last walked (mt_file_header.walked); NULL: it has no slot. */
+uint32_t *mt_file_slot_walked(void);
+
 /* In a forked child: the slot is the parent's. */
 void mt_file_child(void);
 

@@ -23,7 +23,9 @@ static int slot_try(struct mt_proc_slot *slot, uint32_t seen, uint32_t proc, uin
 		return 0;
 	slot->proc = proc;
 	slot->start = start;
+	mt_file.header->walked[slot - mt_file.slots] = 0;
 	own = slot;
+	mt_file_slot_sampled(mt_clock_monotonic_ns() / MT_SLOT_TIME_NS);
 	return 1;
 }
 
@@ -56,9 +58,47 @@ void mt_file_slot_drop(void)
 	own = NULL;
 }
 
+uint32_t *mt_file_slot_walked(void)
+{
+	return own ? &mt_file.header->walked[own - mt_file.slots] : NULL;
+}
+
 void mt_file_child(void)
 {
 	own = NULL;
+}
+
+void mt_file_slot_sampled(uint64_t when)
+{
+	if (own)
+		__atomic_store_n(&mt_file.header->sampled[own - mt_file.slots], (uint16_t)when,
+				 __ATOMIC_RELAXED);
+}
+
+uint32_t mt_file_slot_silent(size_t *at, uint64_t age, uint64_t now)
+{
+	for (; *at < MT_PROC_SLOTS; ++*at) {
+		struct mt_proc_slot *slot = &mt_file.slots[*at];
+		uint16_t *sampled = &mt_file.header->sampled[*at];
+		uint32_t pid = __atomic_load_n(&slot->pid, __ATOMIC_ACQUIRE);
+		uint16_t seen = __atomic_load_n(sampled, __ATOMIC_RELAXED);
+
+		if (!pid || slot == own || !slot->start || (int16_t)(now - seen) < (int64_t)age)
+			continue;
+		if (!__atomic_compare_exchange_n(sampled, &seen, (uint16_t)now, 0, __ATOMIC_RELAXED,
+						 __ATOMIC_RELAXED))
+			continue;
+		if (mt_process_start(pid) == slot->start) {
+			++*at;
+			return pid;
+		}
+	}
+	return 0;
+}
+
+void mt_file_slot_rest(size_t at, uint64_t when)
+{
+	__atomic_store_n(&mt_file.header->sampled[at - 1], (uint16_t)when, __ATOMIC_RELAXED);
 }
 
 static int same_machine(const struct mt_file_header *header)

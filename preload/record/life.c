@@ -90,6 +90,17 @@ void mt_record_wait(struct mt_thread *t, pid_t pid, int status)
 	MT_SELF_END();
 }
 
+void mt_record_launch(struct mt_thread *t)
+{
+	uint32_t python;
+
+	MT_SELF_BEGIN();
+	python = mt_stack_python(t);
+	if (python)
+		MT_EMIT(t, launch, .time = mt_clock_now(), .python = python);
+	MT_SELF_END();
+}
+
 void mt_record_exit(struct mt_thread *t, enum mt_exit_kind kind, int code)
 {
 	uint64_t now = mt_clock_now();
@@ -161,6 +172,12 @@ void mt_record_fork_cut(uint64_t time)
 {
 	if (mt_nursery_on)
 		mt_cut_at(time);
+}
+
+void mt_record_looked(void)
+{
+	if (mt_nursery_on)
+		mt_cut();
 }
 
 void mt_record_child(void)

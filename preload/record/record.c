@@ -167,6 +167,46 @@ int mt_record_is_memory_file(int fd)
 	       ((uint32_t)fs.f_type == TMPFS_MAGIC || (uint32_t)fs.f_type == HUGETLBFS_MAGIC);
 }
 
+/*
+ * Descriptors of shared memory are asked for by the sampler; so that what is kept for less than its
+ * interval is seen too, it is asked early when as many mappings came as there were before, in part,
+ * and before the first of them goes.
+ */
+static uint32_t shm_maps; /* so far */
+static uint32_t shm_asked, shm_unmap_asked; /* how many there were when it was last asked early */
+static uint64_t shm_asked_at;
+
+#define SHM_PAUSE_UNITS (UINT64_C(1) << 22) /* some 90 ms, between questions before unmapping */
+
+static void shm_mapped(void)
+{
+	uint32_t n = __atomic_add_fetch(&shm_maps, 1, __ATOMIC_RELAXED);
+	uint32_t asked = __atomic_load_n(&shm_asked, __ATOMIC_RELAXED);
+
+	if (n - asked < 4 + asked / 8)
+		return;
+	__atomic_store_n(&shm_asked, n, __ATOMIC_RELAXED);
+	mt_tick_hurry();
+}
+
+void mt_record_unmapping(struct mt_thread *t, size_t size)
+{
+	uint32_t n = __atomic_load_n(&shm_maps, __ATOMIC_RELAXED);
+	uint64_t now;
+
+	if (mt_likely(n - __atomic_load_n(&shm_unmap_asked, __ATOMIC_RELAXED) < 2) || size < 4096)
+		return;
+	now = mt_clock_now();
+	if (now - __atomic_load_n(&shm_asked_at, __ATOMIC_RELAXED) < SHM_PAUSE_UNITS)
+		return;
+	MT_SELF_BEGIN();
+	__atomic_store_n(&shm_unmap_asked, n, __ATOMIC_RELAXED);
+	__atomic_store_n(&shm_asked_at, now, __ATOMIC_RELAXED);
+	mt_tick_hurry();
+	mt_tick(t, now);
+	MT_SELF_END();
+}
+
 void mt_record_map(struct mt_thread *t, const struct mt_mapping *map, struct mt_caller caller)
 {
 	uint64_t now = mt_clock_now();
@@ -189,6 +229,8 @@ void mt_record_map(struct mt_thread *t, const struct mt_mapping *map, struct mt_
 		.prot = (uint64_t)map->prot, .flags = (uint64_t)(uint32_t)map->flags,
 		.dev = st.st_dev, .inode = st.st_ino, .offset = (uint64_t)map->offset,
 		.native = s.native, .python = s.python);
+	if (kind == MT_KIND_SHM && fd >= 0)
+		shm_mapped();
 	mt_tick(t, now);
 	MT_SELF_END();
 }

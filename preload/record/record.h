@@ -61,6 +61,8 @@ struct mt_mapping {
 };
 
 void mt_record_map(struct mt_thread *t, const struct mt_mapping *map, struct mt_caller caller);
+/* Before the real munmap, which may be of a shared-memory object. */
+void mt_record_unmapping(struct mt_thread *t, size_t size);
 void mt_record_unmap(struct mt_thread *t, const void *addr, size_t size, uint64_t before);
 void mt_record_remap(struct mt_thread *t, const void *old, size_t old_size, const void *addr,
 		     size_t size, int flags, uint64_t before, struct mt_caller caller);
@@ -82,6 +84,7 @@ void mt_record_exec(struct mt_thread *t, const char *path, char *const envp[]);
 void mt_record_exec_failed(struct mt_thread *t, int error);
 void mt_record_spawn(struct mt_thread *t, pid_t pid, const char *path, char *const envp[]);
 void mt_record_wait(struct mt_thread *t, pid_t pid, int status);
+void mt_record_launch(struct mt_thread *t); /* a pipe was made; recorded if Python code did it */
 
 /* The process ends: EXIT, a last sample, and the file's unused tail back. Once per process. */
 void mt_record_exit(struct mt_thread *t, enum mt_exit_kind kind, int code);
@@ -93,6 +96,9 @@ void mt_record_note(struct mt_thread *t, const char *text);
 
 /* While paused, allocations of this process are not recorded; frees are. */
 extern uint32_t mt_record_paused;
+
+/* The pages of this process are about to be looked at: what is live now must be listed. */
+void mt_record_looked(void);
 
 /* While no other thread is inside a hook: the process forks at `time`. In the child: a fresh start. */
 void mt_record_fork_cut(uint64_t time);

@@ -1,13 +1,16 @@
 /*
  * Periodic samples of the process and its cgroup, taken on the slow path of an event (core/tick.h):
- * a shim must not start a thread. A process that makes no event for a while has no sample for it.
+ * a shim must not start a thread. A process that makes no event for a while is sampled by a relative
+ * that does (relatives.c).
  *
  * SPDX-License-Identifier: Apache-2.0
  */
 #ifndef MEMTRACE_PRELOAD_SAMPLER_H
 #define MEMTRACE_PRELOAD_SAMPLER_H
 
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "core/thread.h"
 
@@ -19,13 +22,35 @@ void mt_sampler_child(void);
 
 /* Recording has ended. */
 void mt_sampler_forget(void);
+void mt_sampler_descriptors_forget(void);
+void mt_sampler_relatives_forget(void);
 
-/* Samplers: each fills its fields of the record; values are one more than measured, 0: could not. */
+/* pressure.c: marks and says that a limit is near; `s` was just taken. */
+void mt_pressure_look(struct mt_thread *t, const struct mt_ev_sample *s);
+extern void (*mt_pressure_mark)(struct mt_thread *t, const char *label); /* set by init.c */
+/* 0 to 3: how many thresholds `used` has passed; before: how many it had. limit >= 10000. */
+unsigned int mt_pressure_level(uint64_t used, uint64_t limit, unsigned int before);
+
+/*
+ * Samplers: each fills its fields of the record; values are one more than measured, 0: could not.
+ * s->pid is whose memory it is: 0 for this process, else one that has been silent.
+ */
 struct mt_sampler {
 	const char *name;
 	void (*sample)(struct mt_ev_sample *s);
 	uint64_t cost_share; /* at most 1/cost_share of the time goes into this one */
 };
+
+/* Reads /proc/PID/NAME of the process that s is about; bytes or -errno. */
+ssize_t mt_sampler_slurp(const struct mt_ev_sample *s, const char *name, char *text, size_t size);
+
+/* Writes DESCRIPTORS, unless there is nothing to say. */
+void mt_sampler_descriptors(struct mt_thread *t);
+void mt_sampler_descriptors_child(void);
+
+/* Samples processes of the tree that have made no event for an interval. */
+void mt_sampler_relatives(struct mt_thread *t, uint64_t interval_ns);
+void mt_sampler_relatives_child(void);
 
 extern const struct mt_sampler mt_sampler_status, mt_sampler_smaps, mt_sampler_cgroup;
 

@@ -1,19 +1,18 @@
 /*
- * PSS and USS of this process, from smaps_rollup: the kernel walks every page table for it while it
+ * PSS and USS of a process, from smaps_rollup: the kernel walks every page table for it while it
  * holds mmap_lock, so its share of the time is kept small.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "samplers/sampler.h"
 #include "sys/fmt.h"
-#include "sys/sys.h"
 
 static void smaps_sample(struct mt_ev_sample *s)
 {
 	char text[4096];
 	int64_t pss, anon, clean, dirty;
 
-	if (mt_sys_slurp("/proc/self/smaps_rollup", text, sizeof(text)) <= 0)
+	if (mt_sampler_slurp(s, "smaps_rollup", text, sizeof(text)) <= 0)
 		return;
 	pss = mt_find_field(text, "Pss");
 	anon = mt_find_field(text, "Pss_Anon");

@@ -9,10 +9,9 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <pthread.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 
 #include "core/clock.h"
+#include "core/tick.h"
 #include "out/stream.h"
 #include "stack/bounds.h"
 #include "stack/modules.h"
@@ -216,7 +215,7 @@ static int layout_is_true(uintptr_t state)
 	uintptr_t thread, frame, code, type;
 	int tries;
 
-	/* A sub-interpreter's state may have been made by another thread. */
+	/* A state that is attached here may have been made by another thread. */
 	if (safe_word(state + l->thread, &thread) < 0 ||
 	    (thread != (uintptr_t)pthread_self() && state == thread_state()) ||
 	    safe_word(state + l->top, &frame) < 0)
@@ -261,43 +260,41 @@ static __attribute__((cold, noinline)) void shutdown_mark(struct mt_thread *t)
 {
 	uint32_t pid = (uint32_t)mt_sys_getpid();
 
-	if (__atomic_exchange_n(&finalizing_pid, pid, __ATOMIC_RELAXED) != pid)
-		MT_EMIT(t, mark, .time = mt_clock_now(), .kind = MT_MARK_SHUTDOWN);
+	if (__atomic_exchange_n(&finalizing_pid, pid, __ATOMIC_RELAXED) == pid)
+		return;
+	MT_EMIT(t, mark, .time = mt_clock_now(), .kind = MT_MARK_SHUTDOWN);
+	mt_tick_hurry(); /* a sample of what was kept */
 }
 
 /*
- * Before 3.12 the attached state is a global variable: another thread's, as a rule, when this one
- * has given the GIL up. It is ours if this thread runs a sub-interpreter, and only then must be asked
- * which thread's it is: with care, for if it is another's it may vanish at any moment.
+ * Before 3.12 the attached state is a global variable: another thread's, as a rule, when this one has
+ * given the GIL up, and it is ours if this thread runs a sub-interpreter. The two can't be told apart
+ * where there are threads, because a sub-interpreter's state keeps the identity of the thread that
+ * made it. Then the stack is that of the main interpreter, around the sub-interpreter's, and the
+ * analyzer sees that it has too few frames for the native one.
  */
-static __attribute__((cold, noinline)) uintptr_t state_of_sub_interpreter(uintptr_t other,
-									  uintptr_t state)
+static __attribute__((cold, noinline)) uintptr_t state_before_312(uintptr_t attached,
+								  uintptr_t state)
 {
-	uintptr_t thread = 0, from = other + mt_python_layout.thread;
-	struct iovec to = { &thread, sizeof(thread) }, at = { (void *)from, sizeof(thread) };
-
-	if (newest_interpreter() == main_interpreter())
-		return state; /* there is none */
-	if (mt_sys_call(SYS_process_vm_readv, mt_sys_getpid(), (long)&to, 1, (long)&at, 1, 0) !=
-	    (long)sizeof(thread))
+	if (__atomic_load_n(&mt_thread_shared, __ATOMIC_RELAXED) ||
+	    newest_interpreter() == main_interpreter())
 		return state;
-	return thread == (uintptr_t)pthread_self() ? other : state;
+	return attached;
 }
 
-/* The thread state whose frames this thread's are; 0: none. */
+/* The thread state whose frames are this thread's; 0: none. */
 static inline uintptr_t state_find(void)
 {
 	uintptr_t attached = attached_state(), state;
 
 	if (!newest_interpreter && attached)
 		return attached;
-	/* Detached (the GIL is given up), or no sub-interpreters to be told apart. */
-	state = thread_state();
-	if (__builtin_expect(attached && attached != state, 0))
-		state = state_of_sub_interpreter(attached, state);
+	state = thread_state(); /* has it also when the thread is detached: without the GIL */
 	/* One that was left behind by a thread whose identity this one has got. */
 	if (state && mt_python_word(state, mt_python_layout.thread) != (uintptr_t)pthread_self())
-		return 0;
+		state = 0;
+	if (__builtin_expect(attached && attached != state, 0))
+		return state_before_312(attached, state);
 	return state;
 }
 

@@ -52,7 +52,7 @@ void mt_log(enum mt_log_level level, const char *format, ...)
 	va_list args;
 	size_t n;
 
-	if (log_fd < 0 || (int)level > log_level)
+	if (log_fd < 0 || (int)level > log_level) /* QUIET: what was asked for by name */
 		return;
 	if (mt_sys_fstat(log_fd, &st) < 0 || st.st_dev != log_dev || st.st_ino != log_inode)
 		return;

@@ -140,6 +140,8 @@ TEST(EventsTable, WhatVersionOneWroteStaysReadable)
 		{ 0x21, "T U U STR" },
 		{ 0x22, "T STR" },
 		{ 0x28, "T U U U U U N P" },
+		{ 0x34, "T U U U STR" },
+		{ 0x35, "T P" },
 		{ 0x38, "T U U U U U" },
 		{ 0x39, "T U U U U" },
 		{ 0x3a, "T U U U U STR" },

@@ -10,6 +10,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <map>
+#include <set>
 
 #include "support/harness.h"
 #include "support/trace_truth.h"

@@ -8,10 +8,9 @@
  */
 #include <gtest/gtest.h>
 
-#include <sstream>
-
 #include "support/harness.h"
 #include "support/interpreters.h"
+#include "support/points.h"
 
 namespace memtrace_test
 {
@@ -42,58 +41,6 @@ class PythonPoints : public testing::TestWithParam<const char *>
 	std::string python;
 };
 
-std::string Frame(const std::string &file, const std::string &function, long line)
-{
-	return "  " + file + ":" + std::to_string(line) + " " + function + "\n";
-}
-
-std::string Said(const Json &stack)
-{
-	std::string text;
-
-	for (size_t i = 0; i < stack.size(); i++)
-		text += Frame(stack[i][(size_t)0].Text(), stack[i][(size_t)1].Text(),
-			      stack[i][(size_t)2].Long());
-	return text;
-}
-
-std::string Recorded(const Json &site)
-{
-	std::string text;
-
-	for (size_t i = 0; i < site["stack"].size(); i++) {
-		Json f = site["stack"][i];
-
-		if (f["language"].Text() == "python")
-			text += Frame(f["file"].Text(), f["function"].Text(), f["line"].Long());
-	}
-	return text;
-}
-
-/* Blocks by the stack that made them: no two points have one size, so sums tell them apart. */
-struct Blocks {
-	long count = 0, bytes = 0;
-};
-
-std::map<std::string, Blocks> ByStack(const Json &sites)
-{
-	std::map<std::string, Blocks> found;
-
-	for (size_t i = 0; i < sites.size(); i++) {
-		long count = sites[i]["allocations"].Long();
-		long bytes = sites[i]["bytes_allocated"].Long();
-
-		/* The script's blocks are of 3,000,000 bytes and more; nothing else is. */
-		if (sites[i]["kind"].Text() != "heap" || bytes < 3000000 * count)
-			continue;
-		Blocks &sum = found[Recorded(sites[i])];
-
-		sum.count += count;
-		sum.bytes += bytes;
-	}
-	return found;
-}
-
 class PythonPointsRead : public PythonPoints
 {
 };
@@ -107,35 +54,10 @@ TEST_P(PythonPointsRead, StacksAreThoseOfTraceback)
 	Result result = Execute(command);
 
 	ASSERT_TRUE(result.Exited(0)) << Describe(result);
-	auto recorded = ByStack(Report(dir.File("trace.bin"), { "--top", "1000000" })["sites"]);
-	std::map<std::string, Blocks> expected;
-	std::istringstream lines(ReadAll(dir.File("said")));
-	int points = 0, wrong = 0;
+	Points points = ExpectPoints(Report(dir.File("trace.bin"), { "--top", "1000000" }),
+				     dir.File("said"));
 
-	for (std::string line; std::getline(lines, line); points++) {
-		Json said = Json::Parse(line);
-
-		ASSERT_GT(said["stack"].size(), 0u) << line;
-		Blocks &sum = expected[Said(said["stack"])];
-
-		sum.count++;
-		sum.bytes += said["size"].Long();
-	}
-	for (const auto &[stack, want] : expected) {
-		Blocks got = recorded[stack];
-
-		if (got.count == want.count && got.bytes == want.bytes)
-			recorded.erase(stack);
-		else if (wrong++ < 3)
-			ADD_FAILURE() << got.count << " blocks, " << got.bytes << " bytes and not "
-				      << want.count << ", " << want.bytes << " at\n"
-				      << stack;
-	}
-	EXPECT_EQ(wrong, 0);
-	for (const auto &[stack, got] : recorded)
-		EXPECT_TRUE(expected.count(stack)) << got.count << " blocks at no such point:\n"
-						   << stack;
-	EXPECT_EQ(points, 197);
+	EXPECT_EQ(points.said, 197);
 }
 
 class PythonPointsUnread : public PythonPoints
@@ -155,7 +77,7 @@ TEST_P(PythonPointsUnread, AreLeftAloneAndNamed)
 	std::string notes = report["trace"]["notes"].Print() + report["notes"].Print();
 
 	for (size_t i = 0; i < report["sites"].size(); i++)
-		ASSERT_EQ(Recorded(report["sites"][i]), "");
+		ASSERT_EQ(PythonOf(report["sites"][i]), "");
 	EXPECT_NE(notes.find("Python frames are not recorded"), std::string::npos) << notes;
 	EXPECT_NE(notes.find(GetParam()), std::string::npos) << notes;
 }

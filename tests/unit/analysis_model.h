@@ -15,6 +15,7 @@
 
 extern "C" {
 #include "analysis/analysis.h"
+#include "model/cohorts.h"
 }
 
 constexpr int64_t SECOND = 1000000000;
@@ -48,6 +49,7 @@ class ModelMaker
 		p.role = text(role);
 		p.rank = -1;
 		p.worker.index = p.worker.of = -1;
+		p.worker.owner = NO_ID;
 		p.start = start_s * SECOND;
 		p.end = end_s * SECOND;
 		p.end_kind = END_EXIT;
@@ -110,7 +112,16 @@ class ModelMaker
 		return s.id;
 	}
 
-	// The part of a site in a process. Quarters: live blocks born in each, of `size` bytes.
+	~ModelMaker()
+	{
+		for (site_use &u : uses)
+			free(u.cohorts);
+	}
+	ModelMaker(const ModelMaker &) = delete;
+	ModelMaker &operator=(const ModelMaker &) = delete;
+
+	// The part of a site in a process. Quarters: live blocks born in each, of `size` bytes,
+	// spread over it evenly.
 	site_use &use(uint32_t site_id, uint32_t process_id, uint64_t allocations,
 		      std::vector<uint64_t> quarters = {}, uint64_t size = 1024)
 	{
@@ -121,17 +132,69 @@ class ModelMaker
 		u.allocations = allocations;
 		u.bytes_allocated = allocations * size;
 		for (size_t i = 0; i < quarters.size(); i++) {
-			u.live_quarter_count[i] = quarters[i];
-			u.live_quarter_bytes[i] = quarters[i] * size;
 			u.live_count += quarters[i];
 			u.live_bytes += quarters[i] * size;
 		}
 		u.frees = allocations - u.live_count;
 		u.peak_bytes = u.live_bytes;
-		u.first_live_birth = processes[process_id].start;
-		u.last_live_birth = processes[process_id].end;
 		uses.push_back(u);
+		lived(uses.back(), evenly(process_id, quarters), size);
 		return uses.back();
+	}
+
+	// When its live blocks were born, in seconds, and how long each lived; 0: to the end.
+	void lived(site_use &u, const std::vector<double> &births, uint64_t size, double life = 0)
+	{
+		const struct process &p = processes[u.process];
+		std::multimap<double, double> deaths;
+
+		free(u.cohorts);
+		u.cohorts = nullptr;
+		for (double t : births) {
+			if (!u.cohorts)
+				u.cohorts = cohorts_new(nanoseconds(t), 0);
+			while (life > 0 && !deaths.empty() && deaths.begin()->first <= t) {
+				u.cohorts = cohorts_death(u.cohorts,
+							  nanoseconds(deaths.begin()->first),
+							  nanoseconds(deaths.begin()->second),
+							  static_cast<double>(size), 1);
+				deaths.erase(deaths.begin());
+			}
+			u.cohorts = cohorts_birth(u.cohorts, nanoseconds(t),
+						  static_cast<double>(size));
+			deaths.insert({ t + life, t });
+		}
+		if (!u.cohorts)
+			return;
+		u.cohorts = cohorts_settle(u.cohorts, static_cast<uint64_t>(p.end));
+		u.cohorts->start_ns = static_cast<int64_t>(u.cohorts->origin);
+		u.cohorts->window_ns = static_cast<double>(UINT64_C(1) << u.cohorts->shift);
+	}
+
+	// Times that lie evenly between two, or so many in each quarter of the process's life.
+	static std::vector<double> evenly(double from, double to, uint64_t n)
+	{
+		std::vector<double> times;
+
+		for (uint64_t i = 0; i < n; i++)
+			times.push_back(from + (to - from) * (static_cast<double>(i) + 0.5) /
+						       static_cast<double>(n));
+		return times;
+	}
+	std::vector<double> evenly(uint32_t process_id, const std::vector<uint64_t> &quarters)
+	{
+		const struct process &p = processes[process_id];
+		double start = static_cast<double>(p.start) / SECOND;
+		double quarter = static_cast<double>(p.end - p.start) / SECOND / 4;
+		std::vector<double> times;
+
+		for (size_t i = 0; i < quarters.size(); i++) {
+			double from = start + quarter * static_cast<double>(i);
+			std::vector<double> part = evenly(from, from + quarter, quarters[i]);
+
+			times.insert(times.end(), part.begin(), part.end());
+		}
+		return times;
 	}
 
 	// Values are as measured.
@@ -235,6 +298,11 @@ class ModelMaker
 	int64_t window_to = INT64_MAX;
 
       private:
+	static uint64_t nanoseconds(double s)
+	{
+		return static_cast<uint64_t>(s * SECOND);
+	}
+
 	template <typename T> static void set(T *&to, size_t &count, std::vector<T> &from)
 	{
 		to = from.data();

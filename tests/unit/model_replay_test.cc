@@ -127,43 +127,6 @@ TEST(Model, ShortLivedIsLessThanTheNumberOfUnitsThatWritersUse)
 	EXPECT_EQ(run.m->brief_ns, MT_BRIEF_UNITS) << "the clock counts nanoseconds here";
 }
 
-TEST(Model, KnowsWhenWhatIsLeftWasAllocated)
-{
-	TraceWriter w;
-	Stream &s = w.process(Root());
-
-	s.alloc(10, 0x1000, 1, 7).alloc(240, 0x2000, 2, 7).alloc(260, 0x3000, 4, 7);
-	s.free(300, 0x2000).map(760, 0x100000, 0x1000).alloc(1000, 0x4000, 8, 7);
-	Stream &child = w.fork(s, 1000, 200);
-
-	child.alloc(1900, 0x5000, 1, 8).free(1901, 0x1000).alloc(2000, 0x1000, 2, 8);
-	Replayed run(w);
-
-	for (size_t i = 0; i < run.m->use_count; i++) {
-		const site_use &u = run.m->uses[i];
-		const uint64_t *count = u.live_quarter_count, *bytes = u.live_quarter_bytes;
-
-		EXPECT_EQ(count[0] + count[1] + count[2] + count[3], u.live_count);
-		EXPECT_EQ(bytes[0] + bytes[1] + bytes[2] + bytes[3], u.live_bytes);
-		if (u.process == 1) {
-			EXPECT_EQ(count[3], 2u);
-			EXPECT_EQ(u.first_live_birth, 1900);
-			EXPECT_EQ(u.last_live_birth, 2000);
-		} else if (run.m->sites[u.site].kind == MT_KIND_MMAP) {
-			EXPECT_EQ(count[3], 1u);
-			EXPECT_EQ(bytes[3], 0x1000u);
-		} else {
-			EXPECT_EQ(count[0], 1u);
-			EXPECT_EQ(count[1], 1u);
-			EXPECT_EQ(bytes[1], 4u);
-			EXPECT_EQ(bytes[3], 8u);
-			EXPECT_EQ(u.first_live_birth, 10);
-			EXPECT_EQ(u.last_live_birth, 1000);
-		}
-	}
-	EXPECT_EQ(run.m->use_count, 3u);
-}
-
 /* ---- fork ------------------------------------------------------------------------------------ */
 
 TEST(ModelFork, AChildInheritsWhatWasLiveAtTheFork)

@@ -139,6 +139,26 @@ TEST(ModelResident, APageOfTheHeapIsSplitIntoLiveRoundingAndPinned)
 	EXPECT_EQ(r->pins[0].blocks, 1u);
 }
 
+TEST(ModelResident, PiecesOfAMappingAreOneMapping)
+{
+	TraceWriter w;
+	Stream &s = w.process(Root());
+
+	s.alloc(10, 0x10001010, 100, 0);
+	Walk(s, 20, 4 * kPage)
+		.Range(0x10000000, 2, MT_RANGE_HEAP, "[heap]", { 1, 1 })
+		.Range(0x10002000, 2, MT_RANGE_HEAP, "[heap]")
+		.End();
+	Replayed run(w);
+	const resident *r = run.P(100).resident_most;
+
+	EXPECT_EQ(r->bytes, 3 * kPage);
+	EXPECT_EQ(r->parts[RESIDENT_LIVE], 0u) << "its page is not resident";
+	EXPECT_EQ(r->parts[RESIDENT_RETURNABLE], 2 * kPage) << "its chunk begins before them";
+	EXPECT_EQ(r->heaps[0].parts, 1u);
+	ExpectSum(r);
+}
+
 TEST(ModelResident, AFreeChunkKeepsThePageOfItsHeader)
 {
 	TraceWriter w;

@@ -1,0 +1,188 @@
+/*
+ * Whose pages are walked when. See cow.h. Processes of the tree know of each other by the table in
+ * the trace's header; the time of the last walk stands beside each entry, and whoever wants to walk
+ * takes it by a swap, so that no two do.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "samplers/cow.h"
+
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/tick.h"
+#include "out/file.h"
+#include "out/process.h"
+#include "samplers/pages.h"
+#include "sys/fmt.h"
+#include "sys/sys.h"
+
+#define WALKED_SHIFT 24 /* of ns; see mt_file_header.walked */
+#define COST_SHARE 100 /* a process's own walks take at most this part of its time */
+#define OTHERS_SHARE 50 /* and those of others, but for one a round */
+#define PARENT_FRESH_NS UINT64_C(250000000) /* a walk of it this old will do for a child's end */
+
+static uint64_t interval; /* ns; 0: not started */
+static uint64_t next_own; /* ns: not before */
+static uint64_t last_round; /* ns */
+static int is_child, wants_start;
+
+static uint32_t stamp(uint64_t ns)
+{
+	return (uint32_t)(ns >> WALKED_SHIFT) | 1;
+}
+
+static uint64_t age_ns(uint32_t walked, uint64_t now)
+{
+	return (uint64_t)(uint32_t)(stamp(now) - walked) << WALKED_SHIFT;
+}
+
+static void mark_own(uint64_t now)
+{
+	uint32_t *walked = mt_file_slot_walked();
+
+	if (walked)
+		__atomic_store_n(walked, stamp(now), __ATOMIC_RELAXED);
+}
+
+void mt_cow_init(uint64_t interval_ns)
+{
+	interval = interval_ns;
+}
+
+void mt_cow_forked(void)
+{
+	uint32_t *walked = mt_file_slot_walked();
+
+	if (interval && walked && !*walked)
+		mark_own(mt_clock_monotonic_ns());
+}
+
+void mt_cow_child(void)
+{
+	mt_pages_child();
+	is_child = wants_start = 1;
+	next_own = 0;
+	if (interval)
+		mark_own(mt_clock_monotonic_ns());
+}
+
+/* ---- others -------------------------------------------------------------------------------------- */
+
+/* Parent of a process, 0: it can't be read. */
+static uint32_t parent_of(uint32_t pid)
+{
+	char path[64], stat[1024];
+	const char *p;
+
+	mt_fmt(path, sizeof(path), "/proc/%u/stat", pid);
+	if (mt_sys_slurp(path, stat, sizeof(stat)) <= 0)
+		return 0;
+	p = strrchr(stat, ')');
+	if (!p || strlen(p) < 5)
+		return 0;
+	p += 4; /* ") S " */
+	return (uint32_t)mt_parse_number(&p, 10);
+}
+
+/* Pids are used again, and mean something else in another namespace: is it still the one that took
+ * the slot? A child without any record has no start there, and only its parent can tell. */
+static int is_same(const struct mt_proc_slot *slot, uint32_t pid)
+{
+	uint64_t start = slot->start;
+
+	if (start)
+		return mt_process_start(pid) == start;
+	return parent_of(pid) == mt_process.pid;
+}
+
+/* Walks the process of slot i if nobody has for so long. ns it took. */
+static uint64_t walk_other(struct mt_thread *t, size_t i, uint64_t now, uint64_t old_enough)
+{
+	const struct mt_proc_slot *slot = &mt_file.slots[i];
+	uint32_t *walked = &mt_file.header->walked[i];
+	uint32_t seen = __atomic_load_n(walked, __ATOMIC_RELAXED);
+	uint32_t pid = __atomic_load_n(&slot->pid, __ATOMIC_ACQUIRE);
+	int64_t took;
+
+	if (!seen || !pid || pid == mt_process.pid || age_ns(seen, now) < old_enough)
+		return 0;
+	if (!__atomic_compare_exchange_n(walked, &seen, stamp(now), 0, __ATOMIC_RELAXED,
+					 __ATOMIC_RELAXED))
+		return 0;
+	if (!is_same(slot, pid))
+		return 0;
+	took = mt_pages_walk(t, MT_SCAN_INTERVAL, MT_SCAN_PRIVATE, pid);
+	return took > 0 ? (uint64_t)took : 0;
+}
+
+static void walk_others(struct mt_thread *t, uint64_t now)
+{
+	uint64_t budget = last_round ? (now - last_round) / OTHERS_SHARE : 0, spent = 0;
+
+	for (size_t i = 0; i < MT_PROC_SLOTS && spent <= budget; i++)
+		if (mt_file.header->walked[i])
+			spent += walk_other(t, i, now, interval - interval / 10);
+	last_round = now;
+}
+
+/* What a worker copied is told from what its parent did by walking both at about the same time. */
+static void walk_parent(struct mt_thread *t, uint64_t now)
+{
+	uint64_t fresh = interval / 4 < PARENT_FRESH_NS ? interval / 4 : PARENT_FRESH_NS;
+	uint32_t parent = mt_process.parent;
+
+	for (size_t i = 0; i < MT_PROC_SLOTS; i++)
+		if (mt_file.slots[i].pid && mt_file.slots[i].proc == parent)
+			walk_other(t, i, now, fresh);
+}
+
+void mt_cow_killing(struct mt_thread *t, uint32_t pid)
+{
+	for (size_t i = 0; interval && i < MT_PROC_SLOTS; i++)
+		if (mt_file.slots[i].pid == pid)
+			walk_other(t, i, mt_clock_monotonic_ns(), 0);
+}
+
+/* ---- the round ----------------------------------------------------------------------------------- */
+
+static void walk_own(struct mt_thread *t, enum mt_scan_reason reason, uint64_t now)
+{
+	int64_t took;
+
+	mark_own(now);
+	took = mt_pages_walk(t, reason, reason == MT_SCAN_EXIT ? MT_SCAN_ALL : MT_SCAN_PRIVATE, 0);
+	next_own = now + interval - interval / 4;
+	if (took > 0 && next_own < now + (uint64_t)took * COST_SHARE)
+		next_own = now + (uint64_t)took * COST_SHARE;
+}
+
+uint64_t mt_cow_round(struct mt_thread *t, int last)
+{
+	uint64_t now = mt_clock_monotonic_ns();
+	uint32_t *walked = mt_file_slot_walked();
+	int family = is_child || (walked && *walked);
+
+	if (!interval || mt_file.stopped)
+		return UINT64_MAX;
+	if (wants_start && mt_process_number()) {
+		wants_start = 0;
+		walk_own(t, MT_SCAN_START, now);
+	} else if (last && family) {
+		walk_own(t, MT_SCAN_EXIT, now);
+		if (is_child)
+			walk_parent(t, now);
+	} else if (!last && family) {
+		if (now >= next_own)
+			walk_own(t, MT_SCAN_INTERVAL, now);
+		walk_others(t, now);
+	}
+	return interval / 8;
+}
+
+void mt_cow_forget(void)
+{
+	mt_pages_child();
+	interval = next_own = last_round = 0;
+	is_child = wants_start = 0;
+}

@@ -1,0 +1,32 @@
+/*
+ * Whose pages are walked for copy-on-write, and when (MEMTRACE_COW_INTERVAL): a forked child with its
+ * first event, then it and whoever forked every interval, and when they end. A process that makes
+ * no event can't do it itself: any other of the tree that does, walks it in its stead.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef MEMTRACE_PRELOAD_COW_H
+#define MEMTRACE_PRELOAD_COW_H
+
+#include <stdint.h>
+
+#include "core/thread.h"
+
+/* Once at start. */
+void mt_cow_init(uint64_t interval_ns);
+
+/* This process has forked: in the parent; in the child. */
+void mt_cow_forked(void);
+void mt_cow_child(void);
+
+/* Recording has ended. */
+void mt_cow_forget(void);
+
+/* What is due now; last: this process ends. Guard at SELF, one caller at a time. Returns in how many
+ * ns it wants to be called again. */
+uint64_t mt_cow_round(struct mt_thread *t, int last);
+
+/* Process `pid` is about to be killed: its pages are walked now. */
+void mt_cow_killing(struct mt_thread *t, uint32_t pid);
+
+#endif

@@ -1,0 +1,182 @@
+/*
+ * The states of pages. See pagemap.h. An entry of pagemap is 64 bits a page; of interest are
+ * present (63), swapped (62), file or shared (61) and mapped exclusively (56), which need no
+ * privilege in the process itself or in another of the same user.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "samplers/pagemap.h"
+
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+
+#include "memtrace/format.h"
+#include "memtrace/varint.h"
+#include "sys/sys.h"
+
+#define PRESENT (UINT64_C(1) << 63)
+#define SWAPPED (UINT64_C(1) << 62)
+#define FILE_PAGE (UINT64_C(1) << 61)
+#define EXCLUSIVE (UINT64_C(1) << 56)
+#define WANTED (PRESENT | SWAPPED | FILE_PAGE | EXCLUSIVE)
+
+#define PAGE_SHIFT 12
+#define PAGE_BYTES (UINT64_C(1) << PAGE_SHIFT)
+#define HUGE_PAGES 512u /* of 4 KiB in a huge page of x86-64 */
+#define HUGE_BYTES (HUGE_PAGES * PAGE_BYTES)
+
+/* linux/fs.h of 6.7; older headers don't have it. */
+struct scan_region {
+	uint64_t start, end, categories;
+};
+struct scan_argument {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	uint64_t inverted, mask, anyof_mask, return_mask;
+};
+#define SCAN_IOCTL _IOWR('f', 16, struct scan_argument)
+#define SCAN_IS_PRESENT 8u
+#define SCAN_IS_SWAPPED 16u
+#define SCAN_IS_HUGE 64u
+
+void mt_pagemap_begin(struct mt_pagemap *m)
+{
+	m->run_state = 0;
+	m->run_pages = 0;
+	m->seen = 0;
+	m->used = 0;
+}
+
+/* The first region of [start, end) that has any of the categories; 0: none, -errno. */
+static long scan_first(const struct mt_pagemap *m, uint64_t start, uint64_t end, uint64_t any,
+		       struct scan_region *found)
+{
+	struct scan_argument a = { .size = sizeof(a),
+				   .start = start,
+				   .end = end,
+				   .vec = (uint64_t)(uintptr_t)found,
+				   .vec_len = 1,
+				   .max_pages = 1,
+				   .anyof_mask = any,
+				   .return_mask = any };
+
+	return mt_sys3(SYS_ioctl, m->fd, SCAN_IOCTL, &a);
+}
+
+uint64_t mt_pagemap_skip(struct mt_pagemap *m, uint64_t start, uint64_t end)
+{
+	struct scan_region found = { 0 };
+	long n;
+
+	if (m->no_scan)
+		return start;
+	n = scan_first(m, start, end, SCAN_IS_PRESENT | SCAN_IS_SWAPPED, &found);
+	if (n < 0) {
+		m->no_scan = 1;
+		return start;
+	}
+	return n && found.start >= start && found.start < end ? found.start : end;
+}
+
+static uint32_t state_of(uint64_t entry)
+{
+	uint32_t state = 0;
+
+	if (entry & PRESENT)
+		state = MT_PAGE_PRESENT | (entry & EXCLUSIVE ? MT_PAGE_EXCLUSIVE : 0) |
+			(entry & FILE_PAGE ? MT_PAGE_FILE : 0);
+	else if (entry & SWAPPED)
+		state = MT_PAGE_SWAPPED | (entry & FILE_PAGE ? MT_PAGE_FILE : 0);
+	return state;
+}
+
+static void close_run(struct mt_pagemap *m)
+{
+	uint8_t *p = m->runs + m->used;
+
+	if (!m->run_pages)
+		return;
+	p = mt_put_varint(p, m->run_state);
+	p = mt_put_varint(p, m->run_pages);
+	m->used = (uint32_t)(p - m->runs);
+	m->run_pages = 0;
+}
+
+static void add_run(struct mt_pagemap *m, uint32_t state, uint64_t pages)
+{
+	if (state & MT_PAGE_PRESENT)
+		m->resident += pages;
+	m->seen += pages;
+	if (state != m->run_state) {
+		close_run(m);
+		m->run_state = state;
+	}
+	m->run_pages += pages;
+}
+
+/*
+ * Where a whole aligned 2 MiB is exclusive it may be one huge page, of which bit 56 of one page is
+ * shown for all. One page is asked for: the kernel answers for the entry that maps all of them.
+ */
+static int is_huge(struct mt_pagemap *m, uint64_t start)
+{
+	struct scan_region found;
+
+	return !m->no_scan && scan_first(m, start, start + PAGE_BYTES, SCAN_IS_HUGE, &found) == 1;
+}
+
+/* A run of equal entries of the piece, taken apart where huge pages may be. */
+static void add_entries(struct mt_pagemap *m, uint64_t entry, uint64_t start, uint64_t pages)
+{
+	uint32_t state = state_of(entry);
+
+	if ((entry & (PRESENT | EXCLUSIVE | FILE_PAGE)) == (PRESENT | EXCLUSIVE)) {
+		uint64_t head = (-start & (HUGE_BYTES - 1)) >> PAGE_SHIFT;
+
+		for (; pages >= head + HUGE_PAGES; head = 0) {
+			uint64_t n = head + HUGE_PAGES;
+
+			if (head)
+				add_run(m, state, head);
+			start += head * PAGE_BYTES;
+			add_run(m, state | (is_huge(m, start) ? MT_PAGE_HUGE : 0), HUGE_PAGES);
+			start += HUGE_BYTES;
+			pages -= n;
+		}
+	}
+	if (pages)
+		add_run(m, state, pages);
+}
+
+int mt_pagemap_read(struct mt_pagemap *m, uint64_t start, uint32_t pages)
+{
+	ssize_t bytes = mt_sys_pread(m->fd, m->entries, (size_t)pages * sizeof(uint64_t),
+				     start >> PAGE_SHIFT << 3);
+	uint32_t n = bytes > 0 ? (uint32_t)bytes / 8 : 0, from = 0;
+
+	if (bytes < 0)
+		return (int)bytes;
+	while (from < n) {
+		uint64_t entry = m->entries[from] & WANTED;
+		uint32_t to = from + 1;
+
+		while (to < n && (m->entries[to] & WANTED) == entry)
+			to++;
+		add_entries(m, entry, start + from * PAGE_BYTES, to - from);
+		from = to;
+	}
+	if (n < pages)
+		add_run(m, 0, pages - n);
+	return 0;
+}
+
+int mt_pagemap_is_full(const struct mt_pagemap *m)
+{
+	return m->used > MT_RUNS_BYTES / 4;
+}
+
+void mt_pagemap_end(struct mt_pagemap *m)
+{
+	if (m->run_state)
+		close_run(m);
+	m->run_pages = 0;
+}

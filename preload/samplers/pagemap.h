@@ -1,0 +1,42 @@
+/*
+ * The states of pages, read from /proc/PID/pagemap piece by piece and coded as runs. The kernel
+ * holds the mmap_lock of the process while it fills one piece, so a piece is small.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef MEMTRACE_PRELOAD_PAGEMAP_H
+#define MEMTRACE_PRELOAD_PAGEMAP_H
+
+#include <stdint.h>
+
+#define MT_PIECE_PAGES 8192u /* 64 KiB of pagemap, 32 MiB of addresses: about 0.13 ms */
+#define MT_RUNS_BYTES (MT_PIECE_PAGES * 3u) /* a piece at its worst: each page another state */
+
+struct mt_pagemap {
+	int fd; /* of /proc/PID/pagemap */
+	int no_scan; /* the kernel has no PAGEMAP_SCAN (before 6.7), or it is not allowed */
+	uint64_t entries[MT_PIECE_PAGES];
+	uint32_t run_state; /* of the open run */
+	uint64_t run_pages;
+	uint64_t resident; /* pages of all pieces since the walk began that were present */
+	uint64_t seen; /* pages since mt_pagemap_begin() */
+	uint32_t used;
+	uint8_t runs[MT_RUNS_BYTES * 2];
+};
+
+/* A new list of runs. */
+void mt_pagemap_begin(struct mt_pagemap *m);
+
+/* Adds the states of `pages` pages, at most a piece; start is page aligned. 0 or -errno. */
+int mt_pagemap_read(struct mt_pagemap *m, uint64_t start, uint32_t pages);
+
+/* Could the runs of one more piece be too many? */
+int mt_pagemap_is_full(const struct mt_pagemap *m);
+
+/* Ends the list: `used` bytes in `runs`, without runs of state 0 at the end. */
+void mt_pagemap_end(struct mt_pagemap *m);
+
+/* The first page at or after `start` that may have anything in it; `end`: none. */
+uint64_t mt_pagemap_skip(struct mt_pagemap *m, uint64_t start, uint64_t end);
+
+#endif

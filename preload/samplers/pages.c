@@ -1,0 +1,335 @@
+/*
+ * Walks over the pages of a process. See pages.h. All memory that a walk needs is mapped for its
+ * duration: a forked worker keeps nothing of it.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "samplers/pages.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+
+#include "core/clock.h"
+#include "core/mem.h"
+#include "core/state.h"
+#include "out/file.h"
+#include "out/process.h"
+#include "out/stream.h"
+#include "samplers/pagemap.h"
+#include "sys/fmt.h"
+#include "sys/sys.h"
+
+#define PAGE_BYTES 4096u
+#define PAUSE_NS 200000 /* between pieces: lets an mmap of another thread have the lock */
+#define MAX_CPU_NS UINT64_C(2000000000) /* of a walk: then it ends incomplete */
+#define NAME_MAX_BYTES 512u
+
+struct mapping {
+	uint64_t start, end, offset, dev, inode;
+	uint32_t prot, flags;
+	const char *name;
+	uint32_t name_length;
+};
+
+struct walk {
+	struct mt_thread *t;
+	uint64_t id, cpu_start;
+	enum mt_scan_scope scope;
+	int shared; /* others may wait for the lock of this memory */
+	int stopped; /* cut short */
+	uint64_t last_dev, last_inode; /* of the last RANGE with a name */
+	int maps; /* descriptor */
+	size_t have, at; /* text[at..have) is not read yet */
+	char text[16384];
+	struct mt_pagemap map;
+};
+
+void (*mt_pages_before)(void);
+
+static uint32_t walking; /* atomic */
+static uint64_t walks; /* of this process, so far */
+
+void mt_pages_child(void)
+{
+	walking = 0;
+	walks = 0;
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts = { 0, 0 };
+
+	mt_sys2(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* ---- /proc/PID/maps ------------------------------------------------------------------------------ */
+
+/* The next line, terminated; NULL at the end. A line longer than the buffer is passed over. */
+static char *next_line(struct walk *w)
+{
+	for (;;) {
+		char *line = w->text + w->at;
+		char *end = memchr(line, '\n', w->have - w->at);
+		ssize_t n;
+
+		if (end) {
+			*end = '\0';
+			w->at = (size_t)(end + 1 - w->text);
+			return line;
+		}
+		memmove(w->text, line, w->have - w->at);
+		w->have -= w->at;
+		w->at = 0;
+		if (w->have == sizeof(w->text))
+			w->have = 0;
+		n = mt_sys_read(w->maps, w->text + w->have, sizeof(w->text) - w->have);
+		if (n <= 0) {
+			w->stopped |= n < 0;
+			return NULL;
+		}
+		w->have += (size_t)n;
+	}
+}
+
+static int ends_in(const char *name, size_t length, const char *end)
+{
+	size_t n = strlen(end);
+
+	return length >= n && !memcmp(name + length - n, end, n);
+}
+
+static uint32_t flags_of(const struct mapping *m, int is_shared)
+{
+	uint32_t flags = is_shared ? MT_RANGE_SHARED : 0;
+
+	if (!strncmp(m->name, "[heap]", 6))
+		flags |= MT_RANGE_HEAP;
+	if (!strncmp(m->name, "[stack]", 7))
+		flags |= MT_RANGE_STACK;
+	if (ends_in(m->name, m->name_length, " (deleted)"))
+		flags |= MT_RANGE_DELETED;
+	if ((m->inode && m->inode == mt_file.inode && m->dev == mt_file.dev) ||
+	    !strncmp(m->name, "[anon:memtrace", 14) ||
+	    ends_in(m->name, m->name_length, "/libmemtrace.so"))
+		flags |= MT_RANGE_TOOL;
+	return flags;
+}
+
+/* "7f12-7f13 rw-p 00000000 08:01 1234    /path". 0: no line of a mapping that counts. */
+static int parse(const char *p, struct mapping *m)
+{
+	uint64_t major, minor;
+
+	m->start = mt_parse_number(&p, 16);
+	p += *p == '-';
+	m->end = mt_parse_number(&p, 16);
+	if (p[0] != ' ' || strnlen(p, 6) < 6)
+		return 0;
+	m->prot = (p[1] == 'r' ? PROT_READ : 0u) | (p[2] == 'w' ? PROT_WRITE : 0u) |
+		  (p[3] == 'x' ? PROT_EXEC : 0u);
+	m->flags = p[4] == 's';
+	p += 6;
+	m->offset = mt_parse_number(&p, 16);
+	p += *p == ' ';
+	major = mt_parse_number(&p, 16);
+	p += *p == ':';
+	minor = mt_parse_number(&p, 16);
+	m->dev = makedev((unsigned int)major, (unsigned int)minor);
+	p += *p == ' ';
+	m->inode = mt_parse_number(&p, 10);
+	while (*p == ' ')
+		p++;
+	m->name = p;
+	m->name_length = (uint32_t)strlen(p);
+	m->flags = flags_of(m, (int)m->flags);
+	/* The kernel's own pages, which count as nobody's. */
+	return m->end > m->start && strncmp(p, "[vsyscall]", 10) && strncmp(p, "[vvar", 5) &&
+	       strncmp(p, "[vdso]", 6);
+}
+
+/* ---- one mapping --------------------------------------------------------------------------------- */
+
+/* A file is named once while its mappings follow each other; copy-on-write needs no names. */
+static struct mt_str name_of(struct walk *w, const struct mapping *m)
+{
+	uint32_t length = m->name_length < NAME_MAX_BYTES ? m->name_length : NAME_MAX_BYTES;
+
+	if (w->scope != MT_SCAN_ALL || !length)
+		return (struct mt_str){ "", 0 };
+	if (m->inode && m->inode == w->last_inode && m->dev == w->last_dev)
+		return (struct mt_str){ "", 0 };
+	w->last_inode = m->inode;
+	w->last_dev = m->dev;
+	return (struct mt_str){ m->name, length };
+}
+
+/* Pages of [start, ...) as far as they are coded; none of them has anything: no record. */
+static void emit(struct walk *w, const struct mapping *m, uint64_t start, uint64_t time)
+{
+	mt_pagemap_end(&w->map);
+	if (w->map.used)
+		w->stopped |= !MT_EMIT(
+			w->t, range, .time = time, .scan = w->id, .start = start,
+			.pages = w->map.seen, .prot = m->prot, .flags = m->flags, .dev = m->dev,
+			.inode = m->inode, .offset = m->inode ? m->offset + (start - m->start) : 0,
+			.name = name_of(w, m), .runs = { (const char *)w->map.runs, w->map.used });
+	mt_pagemap_begin(&w->map);
+}
+
+/* Others get the lock of this memory; 0: the walk has to end. */
+static int pause_walk(struct walk *w)
+{
+	struct timespec rest = { 0, PAUSE_NS };
+
+	if (mt_state & MT_STATE_GATE || cpu_ns() - w->cpu_start > MAX_CPU_NS)
+		return 0;
+	if (w->shared)
+		mt_sys2(SYS_nanosleep, &rest, 0);
+	return 1;
+}
+
+/* Where nothing is for a whole piece, a new RANGE begins after it: so empty space is skipped. */
+static void walk_mapping(struct walk *w, const struct mapping *m)
+{
+	uint64_t at = m->start, from = at, time = 0;
+
+	mt_pagemap_begin(&w->map);
+	while (at < m->end && !w->stopped) {
+		uint64_t left;
+		uint32_t pages;
+
+		if (!w->map.seen) {
+			at = from = mt_pagemap_skip(&w->map, at, m->end);
+			time = mt_clock_now();
+		}
+		left = (m->end - at) / PAGE_BYTES;
+		pages = left < MT_PIECE_PAGES ? (uint32_t)left : MT_PIECE_PAGES;
+		if (!pages)
+			break;
+		w->stopped |= mt_pagemap_read(&w->map, at, pages) < 0;
+		at += (uint64_t)pages * PAGE_BYTES;
+		if (mt_pagemap_is_full(&w->map) ||
+		    (!w->map.run_state && w->map.run_pages >= MT_PIECE_PAGES))
+			emit(w, m, from, time);
+		if (pages == MT_PIECE_PAGES)
+			w->stopped |= !pause_walk(w);
+	}
+	emit(w, m, from, time);
+}
+
+static int is_wanted(const struct walk *w, const struct mapping *m)
+{
+	if (w->scope == MT_SCAN_ALL)
+		return 1;
+	return m->prot & PROT_WRITE && !(m->flags & MT_RANGE_SHARED);
+}
+
+/* ---- the walk ------------------------------------------------------------------------------------ */
+
+static int open_file(uint32_t pid, const char *name)
+{
+	char path[64];
+
+	if (pid)
+		mt_fmt(path, sizeof(path), "/proc/%u/%s", pid, name);
+	else
+		mt_fmt(path, sizeof(path), "/proc/self/%s", name);
+	return mt_sys_open(path, O_RDONLY | O_CLOEXEC, 0);
+}
+
+/* Field `number` of /proc/PID/stat (from 1; above 2), plus one; 0: can't be read. */
+static uint64_t stat_field(const char *stat, unsigned int number)
+{
+	const char *p = strrchr(stat, ')'); /* the name before it may hold anything */
+
+	for (unsigned int field = 2; p && *p && field < number; field++) {
+		p = strchr(p, ' ');
+		p = p ? p + 1 : NULL;
+	}
+	return p && *p >= '0' && *p <= '9' ? mt_parse_number(&p, 10) + 1 : 0;
+}
+
+static void begin(struct walk *w, enum mt_scan_reason reason, uint32_t pid)
+{
+	char path[64], stat[1024] = "";
+	uint64_t rss, threads;
+
+	if (pid)
+		mt_fmt(path, sizeof(path), "/proc/%u/stat", pid);
+	else
+		mt_fmt(path, sizeof(path), "/proc/self/stat");
+	mt_sys_slurp(path, stat, sizeof(stat));
+	rss = stat_field(stat, 24);
+	threads = stat_field(stat, 20);
+	w->shared = threads != 2; /* plus one; not known: maybe */
+	MT_EMIT(w->t, scan, .time = mt_clock_now(), .id = w->id, .pid = pid, .reason = reason,
+		.page_bytes = PAGE_BYTES, .minflt = stat_field(stat, 10),
+		.rss = rss ? (rss - 1) * PAGE_BYTES + 1 : 0,
+		.brk = pid ? 0 : (uint64_t)mt_sys1(SYS_brk, 0), .scope = w->scope);
+}
+
+static void walk_all(struct walk *w)
+{
+	struct mapping m;
+	char *line;
+
+	while (!w->stopped && (line = next_line(w))) {
+		/* Not the kernel's, and not the pages that this walk itself works in. */
+		if (!parse(line, &m) || !is_wanted(w, &m))
+			continue;
+		walk_mapping(w, &m);
+	}
+}
+
+static int64_t walk_with(struct walk *w, enum mt_scan_reason reason, uint32_t pid)
+{
+	uint64_t took;
+
+	w->cpu_start = cpu_ns();
+	w->map.fd = open_file(pid, "pagemap");
+	w->maps = w->map.fd < 0 ? -1 : open_file(pid, "maps");
+	w->stopped = w->map.fd < 0 ? w->map.fd : w->maps < 0 ? w->maps : 0;
+	begin(w, reason, pid);
+	walk_all(w);
+	if (w->maps >= 0)
+		mt_sys_close(w->maps);
+	if (w->map.fd >= 0)
+		mt_sys_close(w->map.fd);
+	took = cpu_ns() - w->cpu_start;
+	MT_EMIT(w->t, scan_end, .time = mt_clock_now(), .id = w->id, .complete = !w->stopped,
+		.cpu_ns = took);
+	return w->stopped ? -EAGAIN : (int64_t)took;
+}
+
+int64_t mt_pages_walk(struct mt_thread *t, enum mt_scan_reason reason, enum mt_scan_scope scope,
+		      uint32_t pid)
+{
+	struct walk *w;
+	uint32_t idle = 0;
+	int64_t result = -ENOMEM;
+
+	if (mt_file.stopped)
+		return -EPERM;
+	if (mt_file.header->page_size != PAGE_BYTES)
+		return -ENOTSUP;
+	if (!__atomic_compare_exchange_n(&walking, &idle, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		return -EBUSY;
+	w = mt_mem_map(sizeof(*w));
+	if (w) {
+		if (!pid && mt_pages_before && reason != MT_SCAN_START)
+			mt_pages_before();
+		w->t = t;
+		w->id = ++walks;
+		w->scope = scope;
+		result = walk_with(w, reason, pid);
+		mt_mem_unmap(w, sizeof(*w));
+	}
+	__atomic_store_n(&walking, 0, __ATOMIC_RELEASE);
+	return result;
+}
