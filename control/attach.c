@@ -215,7 +215,6 @@ static int reach(struct target *t, pid_t pid, const struct wish *w)
 	char why[512];
 
 	got = target_open(t, pid, why, sizeof(why));
-
 	if (got == NO_SHIM || got == NO_PAGE) {
 		if (inject_shim(pid, w->wait_ms / 1e3, &report) < 0)
 			return -1;
