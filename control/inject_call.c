@@ -61,15 +61,16 @@ _Static_assert(sizeof(struct frame) == 272 && offsetof(struct frame, errno_locat
 		       offsetof(struct area, xstate) % 64 == 0,
 	       "the code knows these");
 
-/* futex(&go, WAIT_PRIVATE, go, &nap): unlike nanosleep it leaves alone what the kernel keeps of a sleep
- * that the thread was in. */
+/* pselect6(0, NULL, NULL, NULL, &nap, NULL): unlike nanosleep and futex it leaves alone what the kernel
+ * keeps of a sleep that the thread was in, also if it is interrupted (memtrace is killed). */
 #define NAP                                                                                        \
-	"	mov	$202, %eax\n"                                                                        \
-	"	lea	8(%rbx), %rdi\n"                                                                     \
-	"	mov	$128, %esi\n"                                                                        \
-	"	mov	8(%rbx), %edx\n"                                                                     \
-	"	lea	56(%rbx), %r10\n"                                                                    \
-	"	xor	%r8d, %r8d\n"                                                                        \
+	"	mov	$270, %eax\n"                                                                        \
+	"	xor	%edi, %edi\n"                                                                        \
+	"	xor	%esi, %esi\n"                                                                        \
+	"	xor	%edx, %edx\n"                                                                        \
+	"	xor	%r10d, %r10d\n"                                                                      \
+	"	lea	56(%rbx), %r8\n"                                                                     \
+	"	movq	$200000, 64(%rbx)\n"                                                                \
 	"	xor	%r9d, %r9d\n"                                                                        \
 	"	syscall\n"
 
@@ -307,7 +308,6 @@ static void fill_frame(struct call *c)
 	f->bytes = (sizeof(struct area) + c->s->xstate_bytes + STACK_BYTES + 4095) &
 		   ~UINT64_C(4095);
 	f->held = held_back();
-	f->nap[1] = 200000;
 #define COPY(name) f->name = r.name
 	COPY(rax), COPY(rbx), COPY(rcx), COPY(rdx), COPY(rsi), COPY(rdi), COPY(rbp), COPY(r8);
 	COPY(r9), COPY(r10), COPY(r11), COPY(r12), COPY(r13), COPY(r14), COPY(r15), COPY(rip);
