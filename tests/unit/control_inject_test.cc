@@ -43,11 +43,13 @@ TEST(InjectDenied, SaysWhatToDo)
 
 TEST(InjectDenied, NamesTheSettingToUsersWhoAreNotRoot)
 {
-	if (geteuid() == 0 && seteuid(65534))
+	if (geteuid() == 0 && seteuid(65534)) {
 		GTEST_SKIP() << "can't be another user";
+	}
 	std::string one = Denied("1", EPERM), two = Denied("2", EACCES);
-	if (getuid() == 0)
+	if (getuid() == 0) {
 		EXPECT_EQ(seteuid(0), 0);
+	}
 	EXPECT_NE(one.find("kernel.yama.ptrace_scope=1"), std::string::npos) << one;
 	EXPECT_NE(one.find("sudo sysctl kernel.yama.ptrace_scope=0"), std::string::npos) << one;
 	EXPECT_NE(two.find("kernel.yama.ptrace_scope=2"), std::string::npos) << two;
