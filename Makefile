@@ -23,10 +23,11 @@ CFLAGS_ALL := -std=gnu11 $(OPT) -g $(CWARN) $(SANFLAGS) $(CFLAGS)
 CXXFLAGS_ALL := -std=gnu++17 -O1 -g $(WARN) $(SANFLAGS) $(CXXFLAGS)
 
 # Inside the target: frame pointers for MT_CALLER, static TLS, nothing the compiler turns into a
-# call of a function that we interpose.
+# call of a function that we interpose. Hooks that call hooks mean each other, also where libc comes
+# first (loaded late).
 SHIM_FLAGS := -fPIC -fno-omit-frame-pointer -fvisibility=hidden -ftls-model=initial-exec \
 	-fno-builtin-malloc -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free
-SHIM_LINK := -shared -Wl,-z,now -Wl,-z,nodelete -Wl,--no-undefined-version -Wl,-z,defs
+SHIM_LINK := -shared -Wl,-z,now -Wl,-z,nodelete -Wl,-Bsymbolic-functions -Wl,--no-undefined-version -Wl,-z,defs
 
 SHIM_SRC := $(sort $(wildcard preload/*.c preload/*/*.c))
 REPORT_SRC := $(sort $(wildcard analyzer/*.c analyzer/*/*.c))
@@ -42,7 +43,7 @@ REPORT_OBJ := $(call obj,$(REPORT_SRC))
 DRIVER_OBJ := $(call obj,$(DRIVER_SRC))
 UNIT_OBJ := $(call obj,$(UNIT_SRC)) $(filter-out $(B)/obj/analyzer/main.c.o,$(REPORT_OBJ)) \
 	$(filter-out $(B)/obj/control/main.c.o,$(DRIVER_OBJ)) \
-	$(filter-out $(B)/obj/preload/hooks/% $(B)/obj/preload/init.c.o $(B)/obj/preload/arm.c.o $(B)/obj/preload/environ.c.o $(B)/obj/preload/fork.c.o,$(SHIM_OBJ))
+	$(filter-out $(B)/obj/preload/hooks/% $(call obj,$(wildcard preload/*.c)),$(SHIM_OBJ))
 INTEGRATION_OBJ := $(call obj,$(INTEGRATION_SRC)) $(filter-out $(B)/obj/analyzer/main.c.o,$(REPORT_OBJ))
 PROGRAMS := $(patsubst tests/programs/%,$(B)/programs/%,$(basename $(PROGRAM_SRC)))
 PROGRAM_SOS := $(patsubst %.so.c,$(B)/programs/%.so,$(notdir $(PROGRAM_SO_SRC)))

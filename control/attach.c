@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "inject.h"
 #include "page.h"
 
 #define WAIT_MS 30000 /* unless --wait says otherwise */
@@ -205,24 +206,47 @@ static int arm(struct target *t, const struct wish *w, uint32_t flags, const cha
 	return await(t, "begins to record", w->wait_ms, result);
 }
 
+/* Opens the page of a process; one that was started without the shim gets it first. 0 or -1. */
+static int reach(struct target *t, pid_t pid, const struct wish *w)
+{
+	const char *log = getenv("MEMTRACE_LOG");
+	enum reach got;
+	struct inject_report report;
+	char why[512];
+
+	got = target_open(t, pid, why, sizeof(why));
+	if (got == NO_SHIM || got == NO_PAGE) {
+		if (inject_shim(pid, w->wait_ms / 1e3, &report) < 0)
+			return -1;
+		if (log && (!strcmp(log, "info") || !strcmp(log, "debug")))
+			complain("put the shim into process %d; one thread (%d) was held up for "
+				 "%.1f ms, %u looked at",
+				 (int)pid, (int)report.tid, report.stopped_ms, report.tries);
+		got = target_open(t, pid, why, sizeof(why));
+	}
+	if (got != REACHED)
+		complain("cannot attach to process %d: %s", (int)pid, why);
+	return got == REACHED ? 0 : -1;
+}
+
 /* ---- children ---------------------------------------------------------------------------------------- */
 
 struct tree {
 	size_t asked, taken, silent, without;
 };
 
-/* Asks a descendant that has the shim to record into the trace that t writes. One that is silent
+/* Asks a descendant, given the shim if it has none, to record into the trace that t writes. One that is silent
  * finds the request at its next event. */
 static void arm_child(const struct target *t, const struct wish *w, pid_t pid, struct tree *tree)
 {
-	char text[2 * MT_CONTROL_TEXT], why[512];
+	char text[2 * MT_CONTROL_TEXT];
 	struct mt_control_before before;
 	uint64_t end = now_ns() + CHILD_MS * 1000000ull;
 	struct target child;
 	int result = 0, answered = 0;
 	size_t bytes;
 
-	if (target_open(&child, pid, why, sizeof(why)) != REACHED) {
+	if (kill(pid, 0) < 0 || reach(&child, pid, w) < 0) {
 		tree->without += kill(pid, 0) == 0;
 		return;
 	}
@@ -254,7 +278,7 @@ static void arm_children(const struct target *t, const struct wish *w)
 	if (n > 1)
 		complain("with it, %zu of %zu processes of its tree record%s", tree.taken, n - 1,
 			 tree.silent ? "; those that are silent do so from their next allocation on"
-			 : tree.without ? "; the others have no shim, or can't be reached"
+			 : tree.without ? "; the others can't be reached"
 					: "");
 	free(list);
 }
@@ -370,16 +394,14 @@ static int already(const struct target *t)
 int command_attach(int argc, char **argv)
 {
 	static struct wish w = { .wait_ms = WAIT_MS };
-	char why[512], path[PATH_MAX];
+	char path[PATH_MAX];
 	struct target t;
 	int result = 0, err = wish_read(&w, argc, argv);
 
 	if (err)
 		return err;
-	if (target_open(&t, w.pid, why, sizeof(why)) != REACHED) {
-		complain("cannot attach to process %d: %s", (int)w.pid, why);
+	if (reach(&t, w.pid, &w) < 0)
 		return 1;
-	}
 	if (t.page->self.state == MT_CONTROL_OFF) {
 		complain("cannot attach to process %d: the shim is off there for good", (int)w.pid);
 		return 1;

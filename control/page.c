@@ -152,8 +152,12 @@ enum reach target_open(struct target *t, pid_t pid, char *why, size_t size)
 		if (try_open(t, pid, entry->d_name) < 0)
 			continue;
 		if (!memcmp(t->page->self.magic, MT_CONTROL_MAGIC, sizeof(t->page->self.magic)) &&
-		    t->page->self.version == MT_CONTROL_VERSION && t->page->self.pid == inner)
-			break;
+		    t->page->self.version == MT_CONTROL_VERSION && t->page->self.pid == inner) {
+			if (t->page->self.state != MT_CONTROL_LEFT)
+				break;
+			target_close(t); /* about to go */
+			continue;
+		}
 		/* Its parent's, or overwritten: a call without a request makes it put that right. */
 		__atomic_store_n(&t->page->self.word, MT_CONTROL_CALL, __ATOMIC_SEQ_CST);
 		strange = 1;

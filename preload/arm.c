@@ -249,12 +249,17 @@ static void serve(void)
 		if (mt_control_own.result == -EAGAIN)
 			return;
 		mt_control_own.answered = r.number;
-	} else if (asked < 0 || word != MT_CONTROL_CALL) {
+	} else if (asked < 0 || (word != MT_CONTROL_CALL && word != mt_light)) {
 		disarm(MT_CONTROL_GARBAGE);
 		mt_control.request.number = mt_control_own.answered;
 	}
 	if (mt_control_own.until_ns && mt_clock_monotonic_ns() >= mt_control_own.until_ns)
 		disarm(MT_CONTROL_DEADLINE);
+	if (mt_injected && mt_control_own.state == MT_CONTROL_DORMANT &&
+	    (mt_control_own.recordings || mt_control_own.result < 0)) {
+		mt_injected_leave(); /* and says so; if it can't now, the next event tries again */
+		return;
+	}
 	mt_control_publish();
 	if (mt_control_own.state != MT_CONTROL_DRAINING)
 		mt_control_set_light(mt_light);
@@ -326,5 +331,6 @@ void mt_arm_child(void)
 	}
 	serving = 0;
 	mt_control_own.proc = 0;
-	mt_control_make(pid, 0);
+	if (!mt_late || mt_injected)
+		mt_control_make(pid, 0);
 }

@@ -102,7 +102,7 @@ static void fork_child(void)
 	made = 0;
 	if (was_made)
 		child_reset(pending.time, pending.inexact);
-	else if (!mt_tls.guard)
+	else if (!mt_tls.guard && !*mt_generation)
 		child_reset(mt_clock_now(), 1); /* recording began while the fork was made */
 }
 
@@ -110,7 +110,11 @@ static void fork_child(void)
  * is not known; now is the nearest that can be said. */
 static void silent_fork(void)
 {
-	child_reset(mt_clock_now(), 1);
+	int was_made = made;
+
+	/* Where the shim was loaded late, handlers of the program run ahead of ours, and allocate. */
+	made = 0;
+	child_reset(was_made ? pending.time : mt_clock_now(), was_made ? pending.inexact : 1);
 }
 
 int mt_forked_take(struct mt_fork_info *info)

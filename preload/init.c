@@ -34,6 +34,8 @@
 #include "samplers/cow.h"
 #include "samplers/pages.h"
 #include "samplers/sampler.h"
+#include "slots.h"
+#include "stack/bounds.h"
 #include "stack/stack.h"
 #include "sys/fmt.h"
 #include "sys/log.h"
@@ -45,13 +47,13 @@ static int is_root; /* the process that speaks to the user: the trace's first, w
 static char *const *start_environ;
 
 /* The environment before libc has set `environ`: the kernel's copy. */
-static char *const *early_environ(void)
+static char *const *early_environ(int keep)
 {
-	char *text = mt_mem_keep(ENVIRON_BYTES), **vector;
+	char *text = keep ? mt_mem_keep(ENVIRON_BYTES) : mt_mem_alloc(ENVIRON_BYTES), **vector;
 	ssize_t size = text ? mt_sys_slurp("/proc/self/environ", text, ENVIRON_BYTES) : -1;
 	size_t n = 0, room = 4096;
 
-	vector = mt_mem_keep(room * sizeof(*vector));
+	vector = keep ? mt_mem_keep(room * sizeof(*vector)) : mt_mem_alloc(room * sizeof(*vector));
 	if (size <= 0 || !vector)
 		return NULL;
 	for (char *p = text; p < text + size && n < room - 1; p += strlen(p) + 1)
@@ -222,6 +224,8 @@ int mt_recording_begin(int late)
 {
 	int err;
 
+	if (mt_injected) /* the program may be changing its own */
+		start_environ = early_environ(0);
 	mt_file.max_bytes = (uint64_t)mt_config.max_bytes;
 	if (mt_config.mode == MT_MODE_SAMPLE)
 		mt_sample_mean = (uint64_t)mt_config.sample_bytes;
@@ -255,7 +259,7 @@ static int start(void)
 	mt_control_own.state = MT_CONTROL_OFF;
 	if (mt_real_resolve() < 0 || getauxval(AT_SECURE))
 		return -1;
-	start_environ = environ ? (char *const *)environ : early_environ();
+	start_environ = environ ? (char *const *)environ : early_environ(1);
 	mt_config_read(start_environ);
 	mt_control_make(pid, mt_process_start(pid));
 	/* Of a dormant parent that was told to record, with what it starts. */
@@ -380,11 +384,45 @@ static void note_hidden_heap(struct mt_thread *t)
 	mt_log(MT_LOG_WARN, "%s; put libmemtrace.so first in LD_PRELOAD", text);
 }
 
+/* ---- loaded late ------------------------------------------------------------------------------------ */
+
+int mt_late;
+
+int mt_late_start(int first)
+{
+	uint32_t pid = (uint32_t)mt_sys_getpid();
+
+	if (first && (getauxval(AT_SECURE) || mt_slots_resolve() < 0))
+		return -ENOSYS;
+	if (first) {
+		mt_config_read(NULL);
+		mt_config.mode = MT_MODE_DORMANT;
+		start_dormant();
+		mt_bounds_late(pid);
+		mt_cxx_decide(1);
+		mt_arm_prepare();
+		mt_fork_init();
+		on_exit(at_exit, NULL);
+	}
+	mt_control_own.state = MT_CONTROL_DORMANT;
+	mt_control_own.recordings = 0;
+	mt_control_make(pid, mt_process_start(pid));
+	__atomic_store_n(&mt_state, MT_STATE_OFF, __ATOMIC_RELEASE);
+	mt_control_set_light(MT_LIGHT_PASS);
+	mt_control_publish();
+	return 0;
+}
+
 __attribute__((constructor)) static void constructor(void)
 {
 	int saved = errno;
 	struct mt_thread *t;
 
+	if (mt_state == MT_STATE_NEW && mt_slots_late()) {
+		mt_late = 1;
+		mt_state = MT_STATE_OFF;
+		return;
+	}
 	first_call();
 	if (mt_state == MT_STATE_OFF && mt_control_own.state == MT_CONTROL_DORMANT) {
 		mt_tls.guard = MT_GUARD_SELF;

@@ -43,6 +43,17 @@ void mt_environ_number(uint32_t number);
 /* Decides, at the first call of any hook, whether C++ operators are recorded (hooks/cxx.c); if not,
  * they are taken out of our symbol table. recording: the shim records, or may later. */
 void mt_cxx_decide(int recording);
+int mt_cxx_records(void);
+
+/* Loaded by dlopen, by the injector (injected.c). */
+extern int mt_late; /* 1: it was; nothing begins by itself then */
+extern int mt_injected; /* 1: slots are changed, and there is a control page */
+
+/* In a process that was loaded late: dormant, and with a control page. first: never before. 0 or -errno. */
+int mt_late_start(int first);
+
+/* Recording has ended in a process that was injected: nothing but the library stays. */
+void mt_injected_leave(void);
 
 /* Wraps CPython's allocators for MEM and OBJ, if this program has them. 1: done. late: only says
  * whether that was done at the start. */

@@ -90,6 +90,21 @@ void mt_control_make(uint32_t pid, uint64_t start)
 	__atomic_store_n(&mt_control.self.word, mt_light, __ATOMIC_RELEASE);
 }
 
+void mt_control_unmake(void)
+{
+	void *copy = mt_sys_mmap(sizeof(mt_control), PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	/* In one step: a hook must not find a page without a word. */
+	if (copy) {
+		memcpy(copy, &mt_control, sizeof(mt_control));
+		((struct mt_control *)copy)->self.word = mt_light;
+		mt_sys_call(SYS_mremap, (long)copy, sizeof(mt_control), sizeof(mt_control),
+			    MREMAP_MAYMOVE | MREMAP_FIXED, (long)&mt_control, 0);
+	}
+	parents_close();
+}
+
 void mt_control_publish(void)
 {
 	size_t from = offsetof(struct mt_control_self, version);

@@ -25,6 +25,9 @@ extern struct mt_control_self mt_control_own;
  * then). Raw system calls only. On failure the process can't be called. */
 void mt_control_make(uint32_t pid, uint64_t start);
 
+/* Takes the page away again; whoever has it mapped still reads what it said last. */
+void mt_control_unmake(void);
+
 /* Copies mt_control_own into the page, `answered` last, but not the word. */
 void mt_control_publish(void);
 

@@ -23,6 +23,10 @@
 /* One word so that two threads, or a fork in between, can't tear it: the piece's next free byte.
  * Pieces are aligned to their size, so the word tells the end of the piece as well. */
 static uintptr_t piece_at[2]; /* of what goes with the recording, of what is kept */
+
+/* Holds the first piece of what is kept, so that a recording's end leaves no mapping but the library;
+ * pages that are not used are not there. */
+static char first_kept[2 * PIECE_BYTES];
 static uint64_t used;
 
 /* ---- which mappings are ours ------------------------------------------------------------------- */
@@ -146,7 +150,7 @@ void mt_mem_forget(void)
 /* ---- small pieces ------------------------------------------------------------------------------ */
 
 /* A mapping of PIECE_BYTES aligned to PIECE_BYTES: the surplus of a double one is cut off. */
-static uintptr_t piece_new(uint32_t kept)
+static uintptr_t piece_map(uint32_t kept)
 {
 	uintptr_t raw = (uintptr_t)map(2 * PIECE_BYTES, kept);
 	uintptr_t piece = (raw + PIECE_BYTES - 1) & ~(PIECE_BYTES - 1);
@@ -158,6 +162,21 @@ static uintptr_t piece_new(uint32_t kept)
 	if (raw + PIECE_BYTES > piece)
 		mt_mem_unmap((void *)(piece + PIECE_BYTES), raw + PIECE_BYTES - piece);
 	return piece;
+}
+
+static uintptr_t piece_new(uint32_t kept)
+{
+	static uint32_t taken;
+
+	if (kept && !__atomic_exchange_n(&taken, 1, __ATOMIC_RELAXED))
+		return ((uintptr_t)first_kept + PIECE_BYTES - 1) & ~(PIECE_BYTES - 1);
+	return piece_map(kept);
+}
+
+static void piece_drop(uintptr_t piece)
+{
+	if (piece - (uintptr_t)first_kept >= sizeof(first_kept))
+		mt_mem_unmap((void *)piece, PIECE_BYTES);
 }
 
 static void *alloc(size_t size, uint32_t kept)
@@ -183,7 +202,7 @@ static void *alloc(size_t size, uint32_t kept)
 		if (__atomic_compare_exchange_n(word, &at, fresh + 64 + size, 0, __ATOMIC_RELAXED,
 						__ATOMIC_RELAXED))
 			return (void *)(fresh + 64);
-		mt_mem_unmap((void *)fresh, PIECE_BYTES);
+		piece_drop(fresh);
 	}
 }
 

@@ -23,6 +23,8 @@
 #define GATE_POLL_NS 50000u
 
 uint32_t mt_state;
+static uint32_t generation_page[1024]
+	__attribute__((aligned(4096))); /* of .bss: no file behind it */
 static uint32_t always_one = 1;
 volatile uint32_t *mt_generation = &always_one; /* until the page is there */
 static int have_barrier;
@@ -35,8 +37,8 @@ int mt_gate_init(void)
 
 	if (mt_generation != &always_one)
 		return have_barrier ? 0 : -ENOSYS; /* of an earlier recording */
-	page = mt_mem_map_kept(4096);
-	if (page && mt_sys_madvise(page, 4096, MADV_WIPEONFORK) == 0) {
+	page = generation_page;
+	if (mt_sys_madvise(page, 4096, MADV_WIPEONFORK) == 0) {
 		*page = 1;
 		mt_generation = page;
 	}

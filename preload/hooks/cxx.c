@@ -348,6 +348,11 @@ static const void *module_of(void *function)
 	return function && dladdr(function, &info) ? info.dli_fbase : NULL;
 }
 
+int mt_cxx_records(void)
+{
+	return role == RECORD;
+}
+
 void mt_cxx_decide(int recording)
 {
 	const void *of_new = module_of((void *)(uintptr_t)mt_real._Znwm);

@@ -17,6 +17,13 @@
 
 static uintptr_t main_thread; /* identity of the thread on the process's first stack; 0: none */
 
+static uint32_t late; /* pid of a process whose main thread is yet to come by; 0: none */
+
+void mt_bounds_late(uint32_t pid)
+{
+	late = pid;
+}
+
 void mt_bounds_init(void)
 {
 	if (mt_sys_gettid() == mt_sys_getpid())
@@ -44,6 +51,9 @@ void mt_bounds_reset(struct mt_bounds *b)
 {
 	b->owner = mt_bounds_thread();
 	b->page = 0;
+	if (late && !main_thread && (uint32_t)mt_sys_gettid() == late &&
+	    (uint32_t)mt_sys_getpid() == late)
+		main_thread = b->owner;
 	if (b->owner == main_thread) {
 		/* The kernel puts these random bytes above the environment: above every frame. */
 		b->high = getauxval(AT_RANDOM) & ~(uintptr_t)7;

@@ -38,6 +38,9 @@ static inline uintptr_t mt_bounds_thread(void)
 /* In the first thread of the process; elsewhere the main stack's range is never used. */
 void mt_bounds_init(void);
 
+/* The shim was loaded when there were threads: the main thread is told by its pid when it comes by. */
+void mt_bounds_late(uint32_t pid);
+
 /* Takes the bounds over for the running thread. */
 void mt_bounds_reset(struct mt_bounds *b);
 

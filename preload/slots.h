@@ -1,0 +1,27 @@
+/*
+ * The slots through which modules call other modules: where the shim was not preloaded, the loader
+ * has bound them past it, so they are changed, and changed back when recording ends.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef MEMTRACE_PRELOAD_SLOTS_H
+#define MEMTRACE_PRELOAD_SLOTS_H
+
+#include <stdint.h>
+
+/* Was this library loaded by dlopen, and not at the program's start? Constructor only. */
+int mt_slots_late(void);
+
+/* The functions behind the hooks, as the program's own modules find them. 0 or -ENOSYS. */
+int mt_slots_resolve(void);
+
+/* Changes the slots of all modules, and from then on those of modules that are loaded. cxx: C++
+ * operators, too. Takes ld.so's lock. 0 or -errno. */
+int mt_slots_install(int cxx);
+
+/* Changes them back; takes no lock. 1: done; 0: not now (somebody is loading or unloading). */
+int mt_slots_remove(void);
+
+extern uint32_t mt_slots_count, mt_slots_modules; /* changed; modules that had any */
+
+#endif
