@@ -475,10 +475,9 @@ int command_mark(int argc, char **argv)
 {
 	char why[512];
 	struct target t;
-	int result = 0, err;
 	pid_t pid;
+	int result = 0, err = process_argument("mark", argv[1], &pid);
 
-	err = process_argument("mark", argv[1], &pid);
 	if (err)
 		return err;
 	if (argc != 3 || !*argv[2] || strlen(argv[2]) >= 1024) {

@@ -203,6 +203,8 @@ void timeline_marks(struct builder *b);
 /* replay_folds.c: a note, where the window could not be cut out of what was folded exactly. */
 void folds_note(struct builder *b);
 
+/* finish_sites.c: fills the model's sites and uses; new_id: of processes. */
+void finish_sites(struct builder *b, const uint32_t *new_id);
 /* gpu_snapshot.c: sites of a process got other numbers. */
 void gpu_renumber(struct process *p, const uint32_t *to);
 /* shm.c: site numbers of the process p to those of the run, by `site`; and again by `place`. */
