@@ -13,10 +13,12 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <string.h>
 
 #include "core/config.h"
+#include "core/gpu.h"
 #include "core/guard.h"
 #include "hooks/cuda.h"
 
@@ -146,12 +148,32 @@ OOM(mmm)
 
 /*
  * What a tensor takes is recorded as heap where malloc hands it out. Here it gets a second record,
- * of kind tensor, that no total of the heap counts. In sample mode there is none: a sampled block is
- * known by its address alone.
+ * of kind tensor, that no total of the heap counts. It costs as much as the first, so only a
+ * program that has PyTorch's CUDA library loaded, when its first tensor is made, pays for it. In
+ * sample mode there is none: a sampled block is known by its address alone.
  */
+enum { UNDECIDED, WITHOUT, WITH };
+
+static int with_cuda(void)
+{
+	static uint32_t decided;
+	uint32_t with = __atomic_load_n(&decided, __ATOMIC_RELAXED);
+	void *handle;
+	int saved = errno;
+
+	if (mt_likely(with != UNDECIDED))
+		return with == WITH;
+	handle = mt_gpu_muted ? NULL : dlopen("libc10_cuda.so", RTLD_LAZY | RTLD_NOLOAD);
+	if (handle)
+		dlclose(handle);
+	__atomic_store_n(&decided, handle ? WITH : WITHOUT, __ATOMIC_RELAXED);
+	errno = saved;
+	return handle != NULL;
+}
+
 static struct mt_thread *enter_tensor(void)
 {
-	return mt_config.gpu && !mt_sample_mean ? mt_enter() : NULL;
+	return mt_config.gpu && !mt_sample_mean && with_cuda() ? mt_enter() : NULL;
 }
 
 typedef void *alloc_fn(size_t);
