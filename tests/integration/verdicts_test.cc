@@ -43,7 +43,7 @@ class Verdicts : public testing::Test {
 		Result r = Execute(command);
 
 		EXPECT_TRUE(r.Exited(0)) << Describe(r);
-		report = Report(dir.File("trace.bin"));
+		report = ReportWithSymbols(dir.File("trace.bin")); /* they tell caches */
 		return std::regex_search(r.out, said, std::regex("kept (\\d+) bytes"))
 			       ? atof(said[1].str().c_str())
 			       : -1;
@@ -120,7 +120,7 @@ TEST_F(Verdicts, AnUnboundedDictInWorkersIsALeakOfEachOfThem)
 
 TEST_F(Verdicts, ABoundedCacheIsBoundedAtItsLevel)
 {
-	double truth = Run("lru", Scaled(100000, 20000));
+	double truth = Run("lru", Scaled(300000, 60000));
 	std::vector<Json> rows = Rows(Place("# CACHE"));
 
 	EXPECT_TRUE(Findings("leak").empty()) << report["findings"].Print();
@@ -132,7 +132,7 @@ TEST_F(Verdicts, ABoundedCacheIsBoundedAtItsLevel)
 
 TEST_F(Verdicts, ABoundedCacheIsNoLeakInASampleEither)
 {
-	Run("lru", Scaled(100000, 20000), "sample");
+	Run("lru", Scaled(300000, 60000), "sample");
 	EXPECT_TRUE(Findings("leak").empty()) << report["findings"].Print();
 	EXPECT_TRUE(Findings("growth").empty()) << report["findings"].Print();
 }

@@ -308,9 +308,17 @@ std::string Json::Print() const
 
 Json Report(const std::string &trace, const std::vector<std::string> &more)
 {
+	std::vector<std::string> options = more;
+
+	options.insert(options.begin(), "--no-symbols");
+	return ReportWithSymbols(trace, options);
+}
+
+Json ReportWithSymbols(const std::string &trace, const std::vector<std::string> &more)
+{
 	Command command;
 
-	command.argv = { BuildPath("memtrace-report"), "--json", "--no-symbols" };
+	command.argv = { BuildPath("memtrace-report"), "--json" };
 	command.argv.insert(command.argv.end(), more.begin(), more.end());
 	command.argv.push_back(trace);
 	command.traced = false;

@@ -113,6 +113,7 @@ class Json {
 
 /* memtrace-report --json with more arguments; a failure of it fails the test. */
 Json Report(const std::string &trace, const std::vector<std::string> &more = {});
+Json ReportWithSymbols(const std::string &trace, const std::vector<std::string> &more = {});
 
 /* How a program ended, with what it wrote, as a message. */
 std::string Describe(const Result &result);
