@@ -21,6 +21,8 @@
 #define SILENT_MS 500 /* after which we say that we wait */
 #define CHILD_MS 400 /* that one of several processes gets to answer */
 #define POLL_MS 2
+#define REACH_TRIES 10
+#define REACH_MS 50
 
 static volatile sig_atomic_t interrupted;
 
@@ -60,20 +62,6 @@ static int seconds(const char *verb, const char *name, const char *text, double 
 		return 0;
 	complain("%s: %s needs a number of seconds%s%s", verb, name, text ? ", not " : "",
 		 text ? text : "");
-	return EXIT_USAGE;
-}
-
-int process_argument(const char *verb, const char *text, pid_t *pid)
-{
-	char *end = NULL;
-	long value = text ? strtol(text, &end, 10) : 0;
-
-	if (text && end != text && !*end && value > 0 && value <= INT_MAX) {
-		*pid = (pid_t)value;
-		return 0;
-	}
-	complain(text ? "%s: %s is not a process id" : "%s: which process? See memtrace --help",
-		 verb, text);
 	return EXIT_USAGE;
 }
 
@@ -206,23 +194,29 @@ static int arm(struct target *t, const struct wish *w, uint32_t flags, const cha
 	return await(t, "begins to record", w->wait_ms, result);
 }
 
-/* Opens the page of a process; one that was started without the shim gets it first. 0 or -1. */
+/* Opens the page of a process; one that was started without the shim gets it first, unless a killed
+ * memtrace's thread is just at that. 0 or -1. */
 static int reach(struct target *t, pid_t pid, const struct wish *w)
 {
 	const char *log = getenv("MEMTRACE_LOG");
-	enum reach got;
 	struct inject_report report;
+	enum reach got;
 	char why[512];
 
-	got = target_open(t, pid, why, sizeof(why));
-	if (got == NO_SHIM || got == NO_PAGE) {
+	for (int tries = 0;; tries++) {
+		got = target_open(t, pid, why, sizeof(why));
+		if ((got != NO_SHIM && got != NO_PAGE) || tries == REACH_TRIES)
+			break;
+		if (tries % 2) {
+			sleep_ms(REACH_MS);
+			continue;
+		}
 		if (inject_shim(pid, w->wait_ms / 1e3, &report) < 0)
 			return -1;
 		if (log && (!strcmp(log, "info") || !strcmp(log, "debug")))
 			complain("put the shim into process %d; one thread (%d) was held up for "
 				 "%.1f ms, %u looked at",
 				 (int)pid, (int)report.tid, report.stopped_ms, report.tries);
-		got = target_open(t, pid, why, sizeof(why));
 	}
 	if (got != REACHED)
 		complain("cannot attach to process %d: %s", (int)pid, why);

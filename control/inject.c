@@ -208,7 +208,8 @@ static int inject_here(pid_t pid, double wait_s, struct inject_report *report)
 	if (inject_verdict(pid, shim, why, sizeof(why)) < 0 || walk_open(why, sizeof(why)) < 0 ||
 	    tracee_open(&target, pid, why, sizeof(why)) < 0)
 		return refused(pid, why);
-	if (search_moment(&search, wait_s, &result) < 0 || result != CALL_DONE)
+	if (search_moment(&search, wait_s, &result) < 0 ||
+	    (result != CALL_DONE && result != CALL_ALREADY))
 		return refused(pid, why);
 	tracee_close(&target);
 	return 0;

@@ -425,6 +425,8 @@ static enum call_result finish(const struct call *c)
 	tracee_write(c->target->pid, c->at + offsetof(struct frame, go), &go, sizeof(go));
 	if (c->frame.result == 0)
 		return CALL_DONE;
+	if (c->frame.result == -EALREADY)
+		return CALL_ALREADY;
 	if (!c->area)
 		SAY("it can't map %llu KiB more: %s", (unsigned long long)c->frame.bytes >> 10,
 		    strerror((int)-c->frame.result));

@@ -143,6 +143,7 @@ int walk_may_interrupt(long number);
 
 enum call_result {
 	CALL_DONE,
+	CALL_ALREADY, /* another thread is just doing it, or undoing it */
 	CALL_FAILED, /* it returned; the thread is as it was */
 	CALL_TAKEN_BACK, /* it had not begun; the thread is as it was */
 	CALL_RUNS_ON, /* the thread will be as it was when it returns */

@@ -202,6 +202,8 @@ int target_ask(struct target *t, enum mt_control_command command, uint32_t flags
 	if (text_bytes > MT_CONTROL_TEXT || lock(t->fd) < 0)
 		return -1;
 	t->number = __atomic_load_n(&t->page->self.answered, __ATOMIC_ACQUIRE) + 1;
+	/* Of a controller that was killed there may be one: half of it and half of ours is garbage. */
+	__atomic_store_n(&to->number, t->number - 1, __ATOMIC_SEQ_CST);
 	r.number = t->number;
 	r.flags = flags;
 	r.until_ns = until_ns;
@@ -227,6 +229,8 @@ int target_answered(struct target *t, int *result)
 	}
 	if (process_is_gone(t->pid))
 		return -1;
+	/* Again: the process may just have thrown away what stood there before. */
+	__atomic_store_n(&page->request.number, t->number, __ATOMIC_RELEASE);
 	__atomic_store_n(&page->self.word, MT_CONTROL_CALL, __ATOMIC_SEQ_CST);
 	return 0;
 }

@@ -5,10 +5,12 @@
  */
 #include <ctype.h>
 #include <dirent.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "control.h"
 #include "page.h"
 
 /* From the field behind the command, which may hold spaces and parentheses: field 3 is the first. */
@@ -205,4 +207,18 @@ void process_measure(pid_t pid, struct mt_control_before *before)
 		}
 	}
 	fclose(f);
+}
+
+int process_argument(const char *verb, const char *text, pid_t *pid)
+{
+	char *end = NULL;
+	long value = text ? strtol(text, &end, 10) : 0;
+
+	if (text && end != text && !*end && value > 0 && value <= INT_MAX) {
+		*pid = (pid_t)value;
+		return 0;
+	}
+	complain(text ? "%s: %s is not a process id" : "%s: which process? See memtrace --help",
+		 verb, text);
+	return EXIT_USAGE;
 }

@@ -224,7 +224,7 @@ int mt_recording_begin(int late)
 {
 	int err;
 
-	if (mt_injected) /* the program may be changing its own */
+	if (mt_late) /* the program may be changing its own */
 		start_environ = early_environ(0);
 	mt_file.max_bytes = (uint64_t)mt_config.max_bytes;
 	if (mt_config.mode == MT_MODE_SAMPLE)
