@@ -332,5 +332,5 @@ void mt_arm_child(void)
 	serving = 0;
 	mt_control_own.proc = 0;
 	if (!mt_late || mt_injected)
-		mt_control_make(pid, 0);
+		mt_control_make(pid, 0, mt_control_children);
 }

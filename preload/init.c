@@ -261,7 +261,10 @@ static int start(void)
 		return -1;
 	start_environ = environ ? (char *const *)environ : early_environ(1);
 	mt_config_read(start_environ);
-	mt_control_make(pid, mt_process_start(pid));
+	/* A tree that is recorded from its start is called through its first process: the others keep
+	 * no descriptor open that the program could find. */
+	mt_control_children = mt_config.mode == MT_MODE_DORMANT;
+	mt_control_make(pid, mt_process_start(pid), mt_control_children || !*mt_config.trace);
 	/* Of a dormant parent that was told to record, with what it starts. */
 	if (mt_config.mode == MT_MODE_DORMANT && *mt_config.trace)
 		mt_config.mode = MT_MODE_FULL;
@@ -406,7 +409,8 @@ int mt_late_start(int first)
 	}
 	mt_control_own.state = MT_CONTROL_DORMANT;
 	mt_control_own.recordings = 0;
-	mt_control_make(pid, mt_process_start(pid));
+	mt_control_children = 1;
+	mt_control_make(pid, mt_process_start(pid), 1);
 	__atomic_store_n(&mt_state, MT_STATE_OFF, __ATOMIC_RELEASE);
 	mt_control_set_light(MT_LIGHT_PASS);
 	mt_control_publish();

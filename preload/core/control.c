@@ -67,12 +67,14 @@ static void identify(uint32_t pid, uint64_t start)
 	s->result = 0;
 }
 
-void mt_control_make(uint32_t pid, uint64_t start)
+int mt_control_children;
+
+void mt_control_make(uint32_t pid, uint64_t start, int reachable)
 {
 	int share = MAP_SHARED, fd;
 
 	parents_close();
-	fd = page_file();
+	fd = reachable ? page_file() : -1;
 	if (fd < 0)
 		share = MAP_PRIVATE | MAP_ANONYMOUS;
 	/* In place of the variable, or of the parent's page. If that fails there is no memory for

@@ -22,8 +22,12 @@ extern struct mt_control mt_control;
 extern struct mt_control_self mt_control_own;
 
 /* Makes the page, in the first process and in every forked child (whose page is its parent's until
- * then). Raw system calls only. On failure the process can't be called. */
-void mt_control_make(uint32_t pid, uint64_t start);
+ * then). Raw system calls only. reachable: a descriptor is kept, through which others find the page;
+ * without one, or on failure, the process can't be called. */
+void mt_control_make(uint32_t pid, uint64_t start, int reachable);
+
+/* Forked children are reachable too: the process was not recorded from its start. */
+extern int mt_control_children;
 
 /* Takes the page away again; whoever has it mapped still reads what it said last. */
 void mt_control_unmake(void);
