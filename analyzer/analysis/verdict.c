@@ -17,6 +17,7 @@ const char *const verdict_names[] = { "undecided", "bounded", "growth", "leak" }
 #define MIN_REACHED 8 /* blocks that came to the guard's age */
 #define MORTAL 0.05 /* of them died later: then they are not immortal */
 #define MIN_SURVIVORS 8
+#define MAX_FOLDED 0.05 /* of all births, or the level is not known */
 #define MIN_WINDOWS 6
 #define MAX_WINDOWS 12
 #define PER_WINDOW 4 /* survivors, if there are enough */
@@ -74,6 +75,7 @@ bool view_of(const struct cohorts *c, struct cohort_view *v)
 	v->window_s = c->window_ns / 1e9;
 	v->seen_s = c->end * v->window_s;
 	v->missed = c->missed;
+	v->level_unknown = (double)c->folded > MAX_FOLDED * (double)c->born;
 	return true;
 }
 
@@ -100,6 +102,7 @@ void view_add(struct cohort_view *a, const struct cohort_view *b)
 	a->before += b->before;
 	a->held += b->held;
 	a->missed |= b->missed;
+	a->level_unknown |= b->level_unknown;
 	a->wound_up |= b->wound_up;
 }
 
@@ -383,6 +386,12 @@ static void judge_level(const struct cohort_view *v, struct judgement *j)
 		j->verdict = VERDICT_GROWTH;
 		j->confidence = 0.95;
 		j->bytes = highest(v->top, v->n - third, v->n) - v->floor[0];
+	} else if (v->level_unknown) {
+		/* Blocks that wait in the nursery are missing: what is seen is no level. */
+		if (late.low <= 0) {
+			j->verdict = VERDICT_BOUNDED;
+			j->confidence = 1 - sum(v->alive, 0, v->n) / fmax(1, sum(v->births, 0, v->n));
+		}
 	} else if (rise < RISE * level &&
 		   highest(v->top, v->n - third, v->n) <=
 			   (1 + RISE) * highest(v->top, third, v->n - third)) {

@@ -35,6 +35,7 @@ struct cohort_view {
 	size_t edge_count;
 	bool wound_up; /* most of it was given back after the last birth, and that is not counted */
 	bool missed;
+	bool level_unknown; /* much of what it held was folded: top[] and floor[] lack it */
 };
 
 struct judgement {

@@ -241,6 +241,7 @@ void cohorts_add_dead(struct cohorts *c, uint64_t from, uint64_t to, uint64_t co
 		count -= part;
 		c->windows[0].deaths += (uint32_t)part;
 		c->born += part;
+		c->folded += part;
 	}
 }
 
@@ -341,6 +342,7 @@ struct cohorts *cohorts_merge(struct cohorts *a, const struct cohorts *b)
 	to->count = (uint8_t)(to->end + 1 < COHORT_WINDOWS ? to->end + 1 : COHORT_WINDOWS);
 	to->missed = a->missed || b->missed;
 	to->born = a->born + b->born;
+	to->folded = a->folded + b->folded;
 	to->resized = a->resized + b->resized;
 	to->level = a->level + b->level;
 	to->before = a->before + b->before;

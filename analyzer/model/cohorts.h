@@ -52,6 +52,7 @@ struct cohorts {
 	uint8_t low_age, high_age; /* ages with late */
 	bool dirty; /* something died since the last birth */
 	uint64_t born; /* all births since origin */
+	uint64_t folded; /* of them: what they held, and when, is not known */
 	uint64_t resized; /* chains that left for another size */
 	double level; /* bytes held now, those from before the origin included */
 	double before; /* of them */
