@@ -73,6 +73,18 @@ class Cow : public testing::Test
 		EXPECT_TRUE(result.Exited(0)) << Describe(result);
 		report = Report(dir.File("trace.bin"));
 
+		/* The tool's own memory in a worker (2 MB) is none of what it copies. */
+		std::map<std::string, double> truth;
+		command.traced = false;
+		command.argv[2] = dir.File("untraced");
+		Execute(command);
+		std::istringstream plain(ReadAll(command.argv[2]));
+		for (std::string line; std::getline(plain, line);) {
+			Json row = Json::Parse(line);
+
+			truth[row["variant"].Text() + std::to_string(row["worker"].Long())] =
+				row["copied"].Number();
+		}
 		std::istringstream lines(ReadAll(dir.File("truth")));
 		for (std::string line; std::getline(lines, line);) {
 			Json row = Json::Parse(line);
@@ -80,7 +92,7 @@ class Cow : public testing::Test
 
 			w.variant = row["variant"].Text();
 			w.number = row["worker"].Long();
-			w.truth = row["copied"].Number();
+			w.truth = truth[w.variant + std::to_string(w.number)];
 		}
 		Json said = report["cow"]["workers"], findings = report["findings"];
 		for (size_t i = 0; i < said.size(); i++)
