@@ -5,13 +5,16 @@
  * and it does not matter for the sum.
  *
  * That is right only of one moment, with all of them alive: of the moments at which walks were made
- * the one with most counts.
+ * the one with most counts. Tried are the last walks of some children, and those during which most
+ * of them were alive: a killed child's last sign of life is its last walk, and the others may have
+ * been walked just before and just after it.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "model/sharing.h"
 
 #define MAX_MOMENTS 8
+#define MAX_COMPARED 1000 /* of children, when it is counted how many were alive */
 
 /* From a page on, so many more have it alone, have it shared, or had it when they were forked. */
 struct edge {
@@ -144,10 +147,51 @@ static uint64_t extra_at(const struct builder *b, uint32_t parent, const uint32_
 	return pages * page;
 }
 
+typedef VEC(uint32_t) ids;
+
+static int64_t last_walk(const struct builder *b, uint32_t id)
+{
+	const struct sharing *s = b->procs.items[id].sharing;
+
+	return s->walks.items[s->walks.count - 1].time;
+}
+
+struct moment {
+	int64_t time;
+	size_t alive;
+};
+
+static int most_alive_first(const void *a, const void *b)
+{
+	const struct moment *x = a, *y = b;
+
+	if (x->alive != y->alive)
+		return x->alive > y->alive ? -1 : 1;
+	return x->time == y->time ? 0 : x->time > y->time ? -1 : 1;
+}
+
+/* The last walks of children, those first at which most of them were alive. */
+static struct moment *moments_of(const struct builder *b, const ids *children)
+{
+	struct moment *moments = xcalloc(children->count, sizeof(*moments));
+	size_t step = children->count / MAX_COMPARED + 1;
+
+	for (size_t i = 0; i < children->count; i++) {
+		moments[i].time = last_walk(b, children->items[i]);
+		for (size_t k = 0; k < children->count; k += step)
+			moments[i].alive += b->processes.items[children->items[k]].start <=
+						    moments[i].time &&
+					    end_of(b, children->items[k]) >= moments[i].time;
+	}
+	qsort(moments, children->count, sizeof(*moments), most_alive_first);
+	return moments;
+}
+
 bool sharing_family(const struct builder *b, uint32_t parent, uint64_t *extra)
 {
-	VEC(uint32_t) children = VEC_INIT;
-	bool known = false;
+	ids children = VEC_INIT;
+	struct moment *moments;
+	bool known;
 	size_t step;
 
 	*extra = 0;
@@ -155,15 +199,18 @@ bool sharing_family(const struct builder *b, uint32_t parent, uint64_t *extra)
 		if (b->procs.items[i].inherits == parent && b->procs.items[i].sharing &&
 		    b->procs.items[i].sharing->walks.count)
 			*vec_push(&children) = i;
+	known = children.count != 0;
+	moments = known ? moments_of(b, &children) : NULL;
 	step = children.count / MAX_MOMENTS + 1;
-	for (size_t i = 0; i < children.count; i += step) {
-		const struct sharing *s = b->procs.items[children.items[i]].sharing;
-		uint64_t found = extra_at(b, parent, children.items, children.count,
-					  s->walks.items[s->walks.count - 1].time);
+	for (size_t i = 0; i < children.count; i++) {
+		uint64_t found;
 
-		known = true;
+		if (i >= MAX_MOMENTS / 2 && i % step)
+			continue;
+		found = extra_at(b, parent, children.items, children.count, moments[i].time);
 		*extra = found > *extra ? found : *extra;
 	}
+	free(moments);
 	vec_release(&children);
 	return known;
 }

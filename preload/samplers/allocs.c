@@ -5,11 +5,10 @@
  */
 #include "samplers/allocs.h"
 
-#include <string.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 
 #include "core/arenas.h"
 #include "core/clock.h"
@@ -23,15 +22,28 @@
 
 /* ---- reading ------------------------------------------------------------------------------------- */
 
-/* 0, or -1: not all of it is there. */
-static int peek(uint64_t address, void *to, size_t size)
+/*
+ * By /proc/self/mem. process_vm_readv would pin the pages for the moment, and for that the kernel
+ * gives the process a copy of its own of each anonymous page that it shares with its parent or
+ * children (since Linux 5.19): looking would cost the memory that is looked for.
+ */
+void mt_allocs_open(struct mt_allocs *a)
 {
-	struct iovec local = { to, size }, remote = { (void *)(uintptr_t)address, size };
+	a->memory = mt_sys_open("/proc/self/mem", O_RDONLY | O_CLOEXEC, 0);
+}
 
-	return mt_sys_call(SYS_process_vm_readv, mt_sys_getpid(), (long)&local, 1, (long)&remote, 1,
-			   0) == (long)size
-		       ? 0
-		       : -1;
+void mt_allocs_close(struct mt_allocs *a)
+{
+	if (a->memory >= 0)
+		mt_sys_close(a->memory);
+	a->memory = -1;
+}
+
+/* 0, or -1: not all of it is there. */
+static int peek(const struct mt_allocs *a, uint64_t address, void *to, size_t size)
+{
+	return a->memory >= 0 && mt_sys_pread(a->memory, to, size, address) == (ssize_t)size ? 0
+											     : -1;
 }
 
 /* Was this page ever touched? Reading one that was not would map a page of zeros there. */
@@ -42,9 +54,9 @@ static int is_touched(uint64_t address)
 	return mt_sys3(SYS_mincore, address & ~(PAGE - 1), PAGE, &there) == 0 && there & 1;
 }
 
-static int peek_touched(uint64_t address, void *to, size_t size)
+static int peek_touched(const struct mt_allocs *a, uint64_t address, void *to, size_t size)
 {
-	return is_touched(address) ? peek(address, to, size) : -1;
+	return is_touched(address) ? peek(a, address, to, size) : -1;
 }
 
 /* ---- glibc's arenas ------------------------------------------------------------------------------ */
@@ -59,14 +71,14 @@ struct heap_info {
 static const uint32_t top_offsets[] = { 96, 88 };
 
 /* The topmost chunk, if it lies in this heap: it reaches to the heap's end. */
-static uint64_t top_of(const struct heap_info *h, uint64_t heap)
+static uint64_t top_of(const struct mt_allocs *a, const struct heap_info *h, uint64_t heap)
 {
 	for (size_t i = 0; i < sizeof(top_offsets) / sizeof(top_offsets[0]); i++) {
 		uint64_t top, size;
 
-		if (peek_touched(h->arena + top_offsets[i], &top, sizeof(top)) < 0 || top & 15 ||
+		if (peek_touched(a, h->arena + top_offsets[i], &top, sizeof(top)) < 0 || top & 15 ||
 		    top <= heap || top >= heap + h->size ||
-		    peek_touched(top + 8, &size, sizeof(size)) < 0)
+		    peek_touched(a, top + 8, &size, sizeof(size)) < 0)
 			continue;
 		if ((size & ~UINT64_C(7)) == heap + h->size - top)
 			return top;
@@ -74,12 +86,13 @@ static uint64_t top_of(const struct heap_info *h, uint64_t heap)
 	return 0;
 }
 
-static int look_for_arena(struct mt_thread *t, uint64_t scan, uint64_t heap, uint64_t end)
+static int look_for_arena(struct mt_thread *t, const struct mt_allocs *a, uint64_t heap,
+			  uint64_t end)
 {
 	struct heap_info h;
 	uint64_t first;
 
-	if (peek_touched(heap, &h, sizeof(h)) < 0)
+	if (peek_touched(a, heap, &h, sizeof(h)) < 0)
 		return 0;
 	first = h.arena & ~(HEAP_BYTES - 1);
 	if (!h.size || h.size % PAGE || h.size > HEAP_BYTES || heap + h.size > end ||
@@ -88,8 +101,8 @@ static int look_for_arena(struct mt_thread *t, uint64_t scan, uint64_t heap, uin
 		return 0;
 	if (h.previous ? h.previous % HEAP_BYTES || first == heap : first != heap)
 		return 0;
-	MT_EMIT(t, arena, .time = mt_clock_now(), .scan = scan, .start = heap, .end = heap + h.size,
-		.arena = h.arena, .top = top_of(&h, heap));
+	MT_EMIT(t, arena, .time = mt_clock_now(), .scan = a->scan, .start = heap,
+		.end = heap + h.size, .arena = h.arena, .top = top_of(a, &h, heap));
 	return 1;
 }
 
@@ -155,7 +168,7 @@ void mt_allocs_mapping(struct mt_thread *t, struct mt_allocs *a, uint64_t start,
 	if (!(prot & PROT_WRITE))
 		return;
 	for (; heap < end; heap += HEAP_BYTES)
-		arenas += look_for_arena(t, a->scan, heap, end);
+		arenas += look_for_arena(t, a, heap, end);
 	if (!arenas)
 		look_for_stack(t, a, start, end);
 }
@@ -183,52 +196,35 @@ static uint8_t *put_pool(uint8_t *p, const struct pool_header *h, uint64_t pool_
 	return mt_put_varint(mt_put_varint(p, UNREADABLE + block / 16), h->used);
 }
 
-static void look_at_arena(struct mt_thread *t, uint64_t scan, uint64_t start, uint64_t size)
+static void look_at_arena(struct mt_thread *t, const struct mt_allocs *a, uint64_t start,
+			  uint64_t size)
 {
 	uint64_t pool_bytes = size == MT_ARENA_LARGE ? 16384 : 4096;
 	uint64_t first = (start + pool_bytes - 1) & ~(pool_bytes - 1);
 	uint64_t count = (start + size - first) / pool_bytes;
 	unsigned char touched[MT_ARENA_LARGE / PAGE];
-	struct pool_header heads[16];
-	struct iovec remote[16];
 	uint8_t codes[POOLS_MOST * 4], *p = codes;
 
 	if (mt_sys3(SYS_mincore, start, size, touched) != 0)
 		return; /* it is gone */
-	for (uint64_t i = 0; i < count;) {
-		struct iovec local = { heads, 0 };
-		uint64_t from = i, n = 0, k = 0;
-		long got;
+	for (uint64_t i = 0; i < count; i++) {
+		uint64_t at = first + i * pool_bytes;
+		struct pool_header head;
 
-		for (; i < count && n < 16; i++) {
-			uint64_t at = first + i * pool_bytes;
-
-			if (touched[(at - start) / PAGE] & 1)
-				remote[n++] = (struct iovec){ (void *)(uintptr_t)at,
-							      sizeof(heads[0]) };
-		}
-		local.iov_len = n * sizeof(heads[0]);
-		got = n ? mt_sys_call(SYS_process_vm_readv, mt_sys_getpid(), (long)&local, 1,
-				      (long)remote, (long)n, 0)
-			: 0;
-		for (; from < i; from++) {
-			uint64_t at = first + from * pool_bytes;
-
-			if (!(touched[(at - start) / PAGE] & 1))
-				p = mt_put_varint(p, UNTOUCHED);
-			else if (got < (long)((k + 1) * sizeof(heads[0])))
-				p = mt_put_varint(p, UNREADABLE);
-			else
-				p = put_pool(p, &heads[k++], pool_bytes);
-		}
+		if (!(touched[(at - start) / PAGE] & 1))
+			p = mt_put_varint(p, UNTOUCHED);
+		else if (peek(a, at, &head, sizeof(head)) < 0)
+			p = mt_put_varint(p, UNREADABLE);
+		else
+			p = put_pool(p, &head, pool_bytes);
 	}
 	while (p > codes && p[-1] == UNTOUCHED)
 		p--;
-	MT_EMIT(t, pools, .time = mt_clock_now(), .scan = scan, .start = start, .size = size,
+	MT_EMIT(t, pools, .time = mt_clock_now(), .scan = a->scan, .start = start, .size = size,
 		.pool_bytes = pool_bytes, .pools = { (const char *)codes, (uint32_t)(p - codes) });
 }
 
-void mt_allocs_pools(struct mt_thread *t, uint64_t scan)
+void mt_allocs_pools(struct mt_thread *t, const struct mt_allocs *a)
 {
 	size_t count = mt_arenas_count(), size;
 
@@ -236,7 +232,7 @@ void mt_allocs_pools(struct mt_thread *t, uint64_t scan)
 		uintptr_t start = mt_arenas_get(i, &size);
 
 		if (start)
-			look_at_arena(t, scan, start, size);
+			look_at_arena(t, a, start, size);
 	}
 }
 

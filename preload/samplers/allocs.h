@@ -16,9 +16,14 @@
 /* Of one walk; zeroed at its begin. */
 struct mt_allocs {
 	uint64_t scan; /* its id */
+	int memory; /* descriptor; negative: nothing can be read */
 	uint64_t guard_start, guard_end; /* the mapping before, if it can't be accessed */
 	uint64_t stack_bytes; /* of a thread that wants no other size; 0: not asked yet */
 };
+
+/* Around all that follows. */
+void mt_allocs_open(struct mt_allocs *a);
+void mt_allocs_close(struct mt_allocs *a);
 
 /* The next private anonymous mapping without a name, in order of address. */
 void mt_allocs_mapping(struct mt_thread *t, struct mt_allocs *a, uint64_t start, uint64_t end,
@@ -28,6 +33,6 @@ void mt_allocs_mapping(struct mt_thread *t, struct mt_allocs *a, uint64_t start,
 void mt_allocs_tool(struct mt_thread *t, uint64_t scan);
 
 /* All of Python's arenas. */
-void mt_allocs_pools(struct mt_thread *t, uint64_t scan);
+void mt_allocs_pools(struct mt_thread *t, const struct mt_allocs *a);
 
 #endif

@@ -137,13 +137,6 @@ static void walk_parent(struct mt_thread *t, uint64_t now)
 			walk_other(t, i, now, fresh);
 }
 
-void mt_cow_killing(struct mt_thread *t, uint32_t pid)
-{
-	for (size_t i = 0; interval && i < MT_PROC_SLOTS; i++)
-		if (mt_file.slots[i].pid == pid)
-			walk_other(t, i, mt_clock_monotonic_ns(), 0);
-}
-
 /* ---- the round ----------------------------------------------------------------------------------- */
 
 static void walk_own(struct mt_thread *t, enum mt_scan_reason reason, uint64_t now)

@@ -26,7 +26,4 @@ void mt_cow_forget(void);
  * ns it wants to be called again. */
 uint64_t mt_cow_round(struct mt_thread *t, int last);
 
-/* Process `pid` is about to be killed: its pages are walked now. */
-void mt_cow_killing(struct mt_thread *t, uint32_t pid);
-
 #endif

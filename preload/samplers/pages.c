@@ -291,8 +291,9 @@ static void walk_all(struct walk *w)
 	char *line;
 
 	if (own) {
+		mt_allocs_open(&w->allocs);
 		mt_allocs_tool(w->t, w->id);
-		mt_allocs_pools(w->t, w->id);
+		mt_allocs_pools(w->t, &w->allocs);
 	}
 	while (!w->stopped && (line = next_line(w))) {
 		/* Not the kernel's, and not the pages that this walk itself works in. */
@@ -302,6 +303,8 @@ static void walk_all(struct walk *w)
 			mt_allocs_mapping(w->t, &w->allocs, m.start, m.end, m.prot);
 		walk_mapping(w, &m);
 	}
+	if (own)
+		mt_allocs_close(&w->allocs);
 }
 
 static int64_t walk_with(struct walk *w, enum mt_scan_reason reason, uint32_t pid)

@@ -69,8 +69,10 @@ int main(int argc, char **argv)
 			    -1, 0);
 	uint64_t *of[MAX_CHILDREN + 1];
 	pid_t pids[MAX_CHILDREN + 1];
+	int done[2]; /* a byte by each child that has written */
+	char byte = 0;
 
-	if (children > MAX_CHILDREN || region == MAP_FAILED)
+	if (pipe(done) < 0 || children > MAX_CHILDREN || region == MAP_FAILED)
 		return 2;
 	madvise(region, pages * PAGE, MADV_NOHUGEPAGE);
 	memset(region, 1, pages * PAGE);
@@ -82,6 +84,8 @@ int main(int argc, char **argv)
 			for (size_t i = 0; i < pages; i++)
 				if (chance(30))
 					region[i * PAGE]++;
+			if (write(done[1], &byte, 1) != 1)
+				_exit(1);
 			for (;;)
 				pause();
 		}
@@ -90,6 +94,8 @@ int main(int argc, char **argv)
 		if (chance(20))
 			region[i * PAGE]++;
 	pids[children] = getpid();
+	for (int c = 0; c < children; c++)
+		read(done[0], &byte, 1) == 1 ? (void)0 : abort();
 	for (int i = 0; i < 60; i++) {
 		kept = malloc(1 << 20);
 		free(kept);

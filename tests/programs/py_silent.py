@@ -24,8 +24,7 @@ def private_dirty(pid):
 
 def read():
     while True:
-        for _ in data:
-            pass
+        data.count(None)  # not even an iterator is made: with objects traced that is an event
 
 
 def main():
