@@ -21,7 +21,7 @@
 #define SILENT_MS 500 /* after which we say that we wait */
 #define CHILD_MS 400 /* that one of several processes gets to answer */
 #define POLL_MS 2
-#define REACH_TRIES 10
+#define REACH_TRIES 60
 
 static volatile sig_atomic_t interrupted;
 
