@@ -21,8 +21,7 @@
 #define SILENT_MS 500 /* after which we say that we wait */
 #define CHILD_MS 400 /* that one of several processes gets to answer */
 #define POLL_MS 2
-#define REACH_TRIES 10
-#define REACH_MS 50
+#define REACH_TRIES 60
 
 static volatile sig_atomic_t interrupted;
 
@@ -200,15 +199,15 @@ static int reach(struct target *t, pid_t pid, const struct wish *w)
 {
 	const char *log = getenv("MEMTRACE_LOG");
 	struct inject_report report;
-	enum reach got;
 	char why[512];
+	enum reach got;
 
 	for (int tries = 0;; tries++) {
 		got = target_open(t, pid, why, sizeof(why));
 		if ((got != NO_SHIM && got != NO_PAGE) || tries == REACH_TRIES)
 			break;
 		if (tries % 2) {
-			sleep_ms(REACH_MS);
+			sleep_ms(SILENT_MS / 10);
 			continue;
 		}
 		if (inject_shim(pid, w->wait_ms / 1e3, &report) < 0)
@@ -229,8 +228,8 @@ struct tree {
 	size_t asked, taken, silent, without;
 };
 
-/* Asks a descendant, given the shim if it has none, to record into the trace that t writes. One that is silent
- * finds the request at its next event. */
+/* Asks a descendant, given the shim if it has none, to record into the trace that t writes. One that
+ * is silent finds the request at its next event. */
 static void arm_child(const struct target *t, const struct wish *w, pid_t pid, struct tree *tree)
 {
 	char text[2 * MT_CONTROL_TEXT];
@@ -313,7 +312,6 @@ static int is_over(const struct target *t)
 	return state != MT_CONTROL_RECORDING && state != MT_CONTROL_DRAINING;
 }
 
-/* A child that ends meanwhile is recorded no more. */
 static int stop_one(struct target *t, int wait_ms, int is_child)
 {
 	uint64_t end = now_ns() + (uint64_t)wait_ms * 1000000u;
@@ -332,17 +330,12 @@ static int stop_one(struct target *t, int wait_ms, int is_child)
 	return result == 0 || result == -ESRCH ? 0 : 1;
 }
 
-static int same_trace(const struct target *a, const struct target *b)
-{
-	return !memcmp(a->page->self.trace_id, b->page->self.trace_id, MT_TRACE_ID_BYTES);
-}
-
-/* Those of its descendants that write the same trace, the youngest first; then itself. */
-static int stop_tree(struct target *t, int wait_ms)
+/* Those of its descendants that write this trace, the youngest first. */
+static int stop_children(const struct target *t, const uint8_t *trace, int wait_ms)
 {
 	char why[512];
 	pid_t *list;
-	size_t n = t->page->self.tree ? process_tree(t->pid, &list) : 0;
+	size_t n = process_tree(t->pid, &list);
 	int failed = 0;
 
 	for (size_t i = n; i-- > 1;) {
@@ -350,13 +343,26 @@ static int stop_tree(struct target *t, int wait_ms)
 
 		if (target_open(&child, list[i], why, sizeof(why)) != REACHED)
 			continue;
-		if (child.page->self.state == MT_CONTROL_RECORDING && same_trace(t, &child))
+		if (child.page->self.state == MT_CONTROL_RECORDING &&
+		    !memcmp(child.page->self.trace_id, trace, MT_TRACE_ID_BYTES))
 			failed |= stop_one(&child, wait_ms, 1);
 		target_close(&child);
 	}
 	if (n)
 		free(list);
-	return failed | stop_one(t, wait_ms, 0);
+	return failed;
+}
+
+/* Once more at the end: it may have had children while the others were stopped. */
+static int stop_tree(struct target *t, int wait_ms)
+{
+	uint8_t trace[MT_TRACE_ID_BYTES];
+	int tree = (int)t->page->self.tree, failed = 0;
+
+	memcpy(trace, t->page->self.trace_id, sizeof(trace));
+	failed |= tree && stop_children(t, trace, wait_ms);
+	failed |= stop_one(t, wait_ms, 0);
+	return failed | (tree && stop_children(t, trace, wait_ms));
 }
 
 /* --duration: the process ends the recording by itself, also if we are killed; we see it through. */

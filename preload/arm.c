@@ -17,10 +17,12 @@
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "core/arenas.h"
 #include "core/clock.h"
 #include "core/config.h"
 #include "core/control.h"
 #include "core/forked.h"
+#include "core/gpu.h"
 #include "core/guard.h"
 #include "core/mem.h"
 #include "core/real.h"
@@ -28,6 +30,7 @@
 #include "out/file.h"
 #include "out/process.h"
 #include "out/stream.h"
+#include "record/gpu.h"
 #include "record/record.h"
 #include "samplers/sampler.h"
 #include "stack/stack.h"
@@ -74,8 +77,14 @@ static void say_before(struct mt_thread *t, const struct mt_control_before *b, u
 
 static int configure(void)
 {
+	static struct mt_config own; /* what the program was started with */
+	static int known;
 	int result = 0;
 
+	if (!known)
+		own = mt_config;
+	known = 1;
+	mt_config = own;
 	mt_config.trace = "";
 	for (const char *p = text; *p; p += strlen(p) + 1)
 		if (mt_config_apply(p) < 0)
@@ -144,6 +153,9 @@ void mt_arm_forget(int child)
 	mt_thread_forget();
 	mt_sample_reset();
 	mt_sampler_forget();
+	mt_arenas_forget();
+	mt_gpu_forget();
+	mt_record_gpu_forget();
 	mt_stack_forget();
 	mt_file_forget();
 	mt_process_forget();

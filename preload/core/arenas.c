@@ -49,3 +49,8 @@ uintptr_t mt_arenas_get(size_t i, size_t *size)
 	*size = entry & IS_LARGE ? MT_ARENA_LARGE : MT_ARENA_SMALL;
 	return entry & ~(uintptr_t)IS_LARGE;
 }
+
+void mt_arenas_forget(void)
+{
+	__atomic_store_n(&count, 0, __ATOMIC_RELAXED);
+}

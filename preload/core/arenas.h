@@ -20,4 +20,7 @@ int mt_arenas_add(uintptr_t address, size_t size);
 size_t mt_arenas_count(void);
 uintptr_t mt_arenas_get(size_t i, size_t *size);
 
+/* Recording has ended: what is mapped from now on is not seen, and may be in their places. */
+void mt_arenas_forget(void);
+
 #endif

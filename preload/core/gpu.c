@@ -11,6 +11,8 @@ struct mt_gpu_level mt_gpu_levels[MT_GPU_DEVICES];
 uint32_t mt_gpu_used, mt_gpu_muted;
 uintptr_t mt_gpu_driver_low, mt_gpu_driver_high;
 
+void (*mt_gpu_on_forget)(void);
+
 void mt_gpu_child(void)
 {
 	if (!mt_gpu_used)
@@ -18,4 +20,12 @@ void mt_gpu_child(void)
 	mt_gpu_muted = 1;
 	mt_gpu_used = 0;
 	memset(mt_gpu_levels, 0, sizeof(mt_gpu_levels));
+}
+
+void mt_gpu_forget(void)
+{
+	if (mt_gpu_used) /* and stays: CUDA has been used, whoever records */
+		memset(mt_gpu_levels, 0, sizeof(mt_gpu_levels));
+	if (mt_gpu_on_forget)
+		mt_gpu_on_forget();
 }

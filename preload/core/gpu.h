@@ -37,4 +37,8 @@ static inline int mt_gpu_is_driver(uintptr_t return_address)
 /* In a forked child: it has no context, whatever its parent had. */
 void mt_gpu_child(void);
 
+/* Recording has ended: what is said of levels from now on is not heard. */
+void mt_gpu_forget(void);
+extern void (*mt_gpu_on_forget)(void); /* of the hooks; NULL */
+
 #endif

@@ -50,6 +50,7 @@ static const struct {
 static void *driver_handle; /* atomic; libcuda's */
 static uint32_t introduced; /* atomic; bit: a GPU_DEVICE record stands in the trace */
 static char uuids[MT_GPU_DEVICES][16];
+static uint64_t nvml_due[MT_GPU_DEVICES]; /* atomic; units */
 
 /* struct dl_find_object, which older headers do not declare. It is found without a lock; where the
  * function is missing, the range stays unknown. */
@@ -61,6 +62,8 @@ struct object {
 
 extern int object_of_address(void *address, struct object *o) __asm__("_dl_find_object")
 	__attribute__((weak));
+
+static void forget(void);
 
 void mt_cuda_device_init(void *handle, const void *in_driver)
 {
@@ -77,6 +80,7 @@ void mt_cuda_device_init(void *handle, const void *in_driver)
 		__atomic_store_n(&mt_gpu_driver_low, (uintptr_t)range.start, __ATOMIC_RELAXED);
 		__atomic_store_n(&mt_gpu_driver_high, (uintptr_t)range.end, __ATOMIC_RELAXED);
 	}
+	mt_gpu_on_forget = forget;
 	__atomic_store_n(&driver_handle, handle, __ATOMIC_RELEASE);
 }
 
@@ -298,7 +302,6 @@ static void measure_nvml(uint64_t device)
 /* at_once: -1: no pool is meant; 0: when its time has come; 1: now. */
 void mt_cuda_measure(struct mt_thread *t, uint64_t device, void *pool, int at_once)
 {
-	static uint64_t nvml_due[MT_GPU_DEVICES]; /* atomic */
 	static uint32_t busy;
 	uint64_t now = mt_clock_now();
 
@@ -314,4 +317,14 @@ void mt_cuda_measure(struct mt_thread *t, uint64_t device, void *pool, int at_on
 	if (nvml_is_there() && introduced >> (device - 1) & 1)
 		measure_nvml(device);
 	__atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
+}
+
+/* The next trace knows no device yet, and may count time by another clock. */
+static void forget(void)
+{
+	if (!introduced)
+		return;
+	introduced = 0;
+	memset(pools, 0, sizeof(pools));
+	memset(nvml_due, 0, sizeof(nvml_due));
 }

@@ -166,3 +166,8 @@ void mt_record_gpu_oom(struct mt_thread *t, struct mt_ev_gpu_oom *e, struct mt_c
 		mt_stream_commit(t, mt_put_gpu_oom(p, &t->codec, e));
 	MT_SELF_END();
 }
+
+void mt_record_gpu_forget(void)
+{
+	next_level = 0;
+}

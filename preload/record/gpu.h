@@ -29,4 +29,7 @@ void mt_record_gpu_tensor(struct mt_thread *t, unsigned int device, const void *
 			  struct mt_caller caller);
 void mt_record_gpu_oom(struct mt_thread *t, struct mt_ev_gpu_oom *e, struct mt_caller caller);
 
+/* Recording has ended. */
+void mt_record_gpu_forget(void);
+
 #endif

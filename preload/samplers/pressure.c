@@ -84,3 +84,8 @@ void mt_pressure_look(struct mt_thread *t, const struct mt_ev_sample *s)
 	if (s->cgroup_usage && s->cgroup_limit > 10001)
 		look(t, 1, s->cgroup_usage - 1, s->cgroup_limit - 1);
 }
+
+void mt_pressure_forget(void)
+{
+	said = 0;
+}

@@ -154,5 +154,8 @@ void mt_sampler_forget(void)
 	descriptors_not_before = 0;
 	mt_sampler_descriptors_forget();
 	mt_sampler_relatives_forget();
+	mt_pressure_forget();
 	mt_cow_forget();
+	mt_resident_child();
+	mt_tick_hurried = 0;
 }

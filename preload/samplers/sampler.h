@@ -24,6 +24,7 @@ void mt_sampler_child(void);
 void mt_sampler_forget(void);
 void mt_sampler_descriptors_forget(void);
 void mt_sampler_relatives_forget(void);
+void mt_pressure_forget(void);
 
 /* pressure.c: marks and says that a limit is near; `s` was just taken. */
 void mt_pressure_look(struct mt_thread *t, const struct mt_ev_sample *s);

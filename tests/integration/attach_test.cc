@@ -177,7 +177,7 @@ TEST(Attach, TrainingRunWithForkedWorkersComputesTheSame)
 
 	train.argv = { SourcePath("build/venv/bin/python"),
 		       SourcePath("tests/programs/attached_train.py"),
-		       std::to_string(Scaled(400, 5)) };
+		       std::to_string(Scaled(400, 12)) };
 	train.dir = dir.path;
 	train.timeout_s = 1800;
 	train.traced = false;
@@ -194,7 +194,8 @@ TEST(Attach, TrainingRunWithForkedWorkersComputesTheSame)
 
 	ASSERT_TRUE(program.WaitForOutput("ready", 300));
 	for (; done < cycles; done++) {
-		Result a = Driver(dir, { "attach", pid, "--tree" });
+		std::string name = done ? "later.bin" : "first.bin";
+		Result a = Driver(dir, { "attach", pid, "--tree", "--out", name });
 
 		usleep(300000);
 		if (!a.Exited(0) || !Driver(dir, { "detach", pid }).Exited(0))
@@ -205,7 +206,7 @@ TEST(Attach, TrainingRunWithForkedWorkersComputesTheSame)
 	EXPECT_EQ(result.out, plain.out);
 	EXPECT_GE(done, 1) << "the run was over before it could be attached to";
 
-	Json report = Report(dir.File(done > 1 ? "trace.bin.old" : "trace.bin"));
+	Json report = Report(dir.File("first.bin"));
 	Json site = SiteAt(report, "attached_train.py", LineOf("attached_train.py", "LINE: lost"));
 	EXPECT_GT(site["allocations"].Long(), 0) << report["sites"].Print();
 }
