@@ -188,8 +188,8 @@ static void put_place(struct places *ps, const struct place *p)
 {
 	const struct model *m = ps->all->in->m;
 	struct finding *f = finding_new(ps->all, "cow-blowup", SEVERITY_WARNING);
-	double factor = sharing_amplification(&ps->v, p->site, p->copied, p->blocks);
-	bool likely = p->arenas > p->copied / 2 && !p->blocks;
+	bool likely = p->arenas > p->copied / 2; /* some blocks of it may be known all the same */
+	double factor = likely ? 0 : sharing_amplification(&ps->v, p->site, p->copied, p->blocks);
 
 	finding_bytes(f, p->copied);
 	f->site = p->site;
