@@ -19,8 +19,8 @@
 #include <stdint.h>
 
 #include "memtrace/events.h"
-#include "model/gpu.h"
 #include "model/cow.h"
+#include "model/gpu.h"
 #include "model/resident.h"
 #include "model/sampled.h"
 #include "model/shm.h"
@@ -268,7 +268,8 @@ struct model {
 	uint64_t events, lost_events;
 	uint64_t unknown_frees, missed_frees; /* not of blocks from before a late beginning: */
 	uint64_t older_frees;
-	uint64_t cow_extra; /* bytes that families of forked processes hold more than once, at most */
+	uint64_t
+		cow_extra; /* bytes that families of forked processes hold more than once, at most */
 	bool cow_known;
 	uint64_t tree_peak_pss; /* sum over processes of PSS at one time; 0: not measured */
 	int64_t tree_peak_time;

@@ -263,7 +263,8 @@ static void take(struct replay *r, uint64_t time, uint64_t addr, uint64_t size, 
 		 uint64_t python, uint64_t kind)
 {
 	if (replay_plausible(r, addr, size, kind))
-		replay_block_take(r, time, addr, size, replay_site(r, native, python, (uint32_t)kind));
+		replay_block_take(r, time, addr, size,
+				  replay_site(r, native, python, (uint32_t)kind));
 }
 
 /* ---- records --------------------------------------------------------------------------------- */
@@ -360,9 +361,9 @@ static void note_shutdown(struct replay *r)
 }
 
 static const bool is_memory[256] = {
-	[MT_EV_ALLOC] = true, [MT_EV_FREE] = true,  [MT_EV_REALLOC] = true, [MT_EV_SURVIVOR] = true,
-	[MT_EV_MAP] = true,   [MT_EV_UNMAP] = true, [MT_EV_REMAP] = true,   [MT_EV_BREAK] = true,
-	[MT_EV_GPU_TAKE ... MT_EV_GPU_RESET] = true,
+	[MT_EV_ALLOC] = true,	 [MT_EV_FREE] = true,  [MT_EV_REALLOC] = true,
+	[MT_EV_SURVIVOR] = true, [MT_EV_MAP] = true,   [MT_EV_UNMAP] = true,
+	[MT_EV_REMAP] = true,	 [MT_EV_BREAK] = true, [MT_EV_GPU_TAKE... MT_EV_GPU_RESET] = true,
 };
 
 /* Only what is listed at once is a sample; all else was recorded in full. */

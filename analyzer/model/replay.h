@@ -116,7 +116,8 @@ void phases_release(struct replay *r);
 #define LARGE_MOST (UINT64_C(32) << 20)
 
 /* A heap block of that size was freed, listed or folded. */
-static inline void replay_freed_large(struct replay *r, uint64_t size, uint32_t owner, uint32_t site)
+static inline void replay_freed_large(struct replay *r, uint64_t size, uint32_t owner,
+				      uint32_t site)
 {
 	if (__builtin_expect(size >= LARGE_LEAST, 0) && size <= LARGE_MOST &&
 	    size > r->large_freed.size)

@@ -218,7 +218,7 @@ static MT_COLD void *find_real(enum row row, const char *name, uintptr_t return_
 	take(&c, (struct mt_ev_gpu_take){ .kind = MT_KIND_DEVICE,                                  \
 					  .addr = (a),                                             \
 					  .size = (s),                                             \
-					  .cu_stream = (uintptr_t)(st),                               \
+					  .cu_stream = (uintptr_t)(st),                            \
 					  .pool = (uintptr_t)(po),                                 \
 					  .flags = MT_GPU_ASYNC })
 #define TAKE_GRAPH(a, s)                                                                           \
