@@ -108,6 +108,13 @@ static void give_failed(struct cu_call *c, unsigned int kind, uint64_t addr)
 	mt_leave(t);
 }
 
+/* What a pool keeps of what it gets back is the driver's business: so it is asked now and then. */
+static void look_at_pool(struct cu_call *c)
+{
+	if (c->t)
+		mt_cuda_measure(c->t, mt_cuda_where(c->t).device, NULL, 0);
+}
+
 static void pin(struct cu_call *c, const void *addr, size_t size)
 {
 	struct mt_thread *t = c->t ? mt_enter() : NULL;
@@ -286,6 +293,8 @@ static MT_COLD void *find_real(enum row row, const char *name, uintptr_t return_
 		result = CALL(parameters, arguments);                                              \
 		if (result != 0)                                                                   \
 			give_failed(&c, (kind), (uint64_t)(address));                              \
+		else if (strstr(#symbol, "FreeAsync"))                                             \
+			look_at_pool(&c);                                                          \
 		call_end(&c);                                                                      \
 		return result;                                                                     \
 	}                                                                                          \

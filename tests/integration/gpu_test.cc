@@ -51,14 +51,14 @@ TEST(Gpu, AllPatternsInOneProcessEqualTheLedger)
 	ExpectLedger(dir, r.out);
 }
 
-/* Racing threads: what is live is exact; a peak of instants between calls can't be seen. */
+/* Racing threads: what is live is exact, the peak to within what is under way. */
 TEST(Gpu, ThreadsEqualTheLedger)
 {
 	TempDir dir;
 	Result r = Execute(FakeGpu(dir, "gpu_direct", { "threads", "runtime12" }));
 
 	ASSERT_TRUE(r.Exited(0)) << Describe(r);
-	ExpectLedger(dir, r.out, false);
+	ExpectLedger(dir, r.out, 4 * 32768); /* four threads, blocks of up to 32 KiB */
 }
 
 TEST(Gpu, AForkedChildHasNoDeviceMemoryAndTheShimCallsNothingThere)
@@ -91,76 +91,6 @@ TEST(Gpu, OffRecordsNothing)
 	report = Report(dir.File("trace.bin"));
 	EXPECT_EQ(report["gpu"].size(), 0u);
 	EXPECT_TRUE(report["trace"]["by_kind"]["device"].IsNull());
-}
-
-TEST(Gpu, BlocksThatStrandSegmentsAreNamed)
-{
-	TempDir dir;
-	Result r = Execute(FakeGpu(dir, "gpu_cache", { "stranded" }));
-	auto cache = Facts(r.out, "cache");
-	Json report, d, f;
-	Command c;
-
-	ASSERT_TRUE(r.Exited(0)) << Describe(r);
-	EXPECT_EQ(cache.at(0)["reports"], 70); /* all came through to the real functions */
-	report = Report(dir.File("trace.bin"));
-	d = DeviceOf(report, 0);
-	EXPECT_EQ(d["allocated_bytes"].Long(), cache[0]["allocated"]);
-	EXPECT_EQ(d["reserved_bytes"].Long(), cache[0]["reserved"]);
-	EXPECT_EQ(d["unusable_bytes"].Long(), cache[0]["reserved"] - cache[0]["allocated"]);
-	EXPECT_EQ(d["segments"].Long(), 10);
-	EXPECT_EQ(d["peak_allocated_bytes"].Long(), 15 * 1048576 + 10 * 512);
-	f = report["findings"][(size_t)0];
-	EXPECT_EQ(f["kind"].Text(), "gpu-fragmentation");
-	c = Command();
-	c.traced = false;
-	c.argv = { BuildPath("memtrace-report"), dir.File("trace.bin") }; /* with symbols */
-	r = Execute(c);
-	EXPECT_NE(r.out.find("in long_lived"), std::string::npos) << r.out;
-	EXPECT_EQ(f["evidence"]["stranded_by_site_segments"].Long(), 10);
-}
-
-TEST(Gpu, TensorsThatComeAndGoStrandNothing)
-{
-	TempDir dir;
-	Result r = Execute(FakeGpu(dir, "gpu_cache", { "churn", "5000" }));
-	Json report;
-
-	ASSERT_TRUE(r.Exited(0)) << Describe(r);
-	report = Report(dir.File("trace.bin"));
-	for (size_t i = 0; i < report["findings"].size(); i++)
-		EXPECT_EQ(report["findings"][i]["kind"].Text().find("gpu-"), std::string::npos);
-	EXPECT_EQ(DeviceOf(report, 0)["allocated_bytes"].Long(), 0);
-	EXPECT_EQ(report["trace"]["by_kind"]["tensor"]["allocations"].Long(), 5000);
-}
-
-TEST(Gpu, RunningOutOfMemoryIsCountedAndPassedOn)
-{
-	TempDir dir;
-	Result r = Execute(FakeGpu(dir, "gpu_cache", { "oom" }));
-	Json report;
-
-	ASSERT_TRUE(r.Exited(0)) << Describe(r);
-	EXPECT_EQ(Facts(r.out, "cache").at(0)["ooms"], 1);
-	report = Report(dir.File("trace.bin"));
-	EXPECT_EQ(DeviceOf(report, 0)["processes"][(size_t)0]["out_of_memory_count"].Long(), 1);
-	EXPECT_EQ(report["findings"][(size_t)0]["severity"].Text(), "critical");
-}
-
-TEST(Gpu, KeptTensorsAndPinnedBlocksAreFound)
-{
-	for (std::string what : { "leak", "pinned" }) {
-		TempDir dir;
-		Result r = Execute(FakeGpu(dir, "gpu_cache", { what, "30" }));
-		Json report, f;
-
-		ASSERT_TRUE(r.Exited(0)) << Describe(r);
-		report = Report(dir.File("trace.bin"));
-		ASSERT_EQ(report["findings"].size(), 1u) << report["findings"].Print();
-		f = report["findings"][(size_t)0];
-		EXPECT_EQ(f["kind"].Text(), what == "leak" ? "gpu-leak" : "pinned-growth");
-		EXPECT_EQ(f["bytes"].Long(), (what == "leak" ? 30 : 120) * 1048576);
-	}
 }
 
 /* A program that uses no GPU asks for no name of it, and has no section. */

@@ -28,7 +28,7 @@ $(FAKE_DIR)/libc10.so: $(FAKE_SRC)/c10.c
 	$(Q)$(FAKE_CC) -Wl,-soname,libc10.so $< -o $@
 
 $(FAKE_DIR)/libc10_cuda.so: $(FAKE_SRC)/c10_cuda.c $(FAKE_DIR)/libc10.so $(FAKE_DIR)/libcudart.so.12
-	$(Q)$(FAKE_CC) -Wl,-soname,libc10_cuda.so -Wl,-rpath,'$$ORIGIN' $^ -o $@ -lpthread
+	$(Q)$(FAKE_CC) -Wl,-soname,libc10_cuda.so -Wl,-rpath,'$$ORIGIN' $^ -o $@ -lpthread -ldl
 
 PROGRAM_SOS += $(FAKES)
 
