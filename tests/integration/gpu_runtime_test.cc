@@ -180,3 +180,43 @@ TEST(WithoutGpu, NothingOfItIsLookedUp)
 	for (const std::string &name : with)
 		EXPECT_FALSE(std::regex_search(name, of_gpus)) << name;
 }
+
+/* ---- scripts/gpu-check ------------------------------------------------------------------------------ */
+
+/* Its machinery without a GPU: what is right is ok, what is made wrong fails. */
+TEST(GpuCheck, PassesWhatIsRightAndFailsWhatIsWrong)
+{
+	std::regex row("^(.*\\S)  +(ok|FAILED)", std::regex::multiline);
+	std::map<std::string, std::string> rows;
+	Command c;
+	Result r;
+
+	c.traced = false;
+	c.argv = { SourcePath("scripts/gpu-check"), "--self-test" };
+	c.env["B"] = BuildPath("");
+	r = Execute(c);
+	EXPECT_TRUE(r.Exited(1)) << Describe(r);
+	for (std::sregex_iterator m(r.out.begin(), r.out.end(), row), end; m != end; ++m)
+		rows[(*m)[1]] = (*m)[2];
+	EXPECT_EQ(rows.size(), 6u) << r.out;
+	for (const auto &[name, verdict] : rows) {
+		bool wrong = name.find("must fail") != std::string::npos;
+
+		EXPECT_EQ(verdict, wrong ? "FAILED" : "ok") << name << r.out;
+	}
+}
+
+TEST(GpuCheck, SaysThatThereIsNoGpu)
+{
+	Command c;
+	Result r;
+
+	c.traced = false;
+	c.argv = { SourcePath("scripts/gpu-check") };
+	c.env["PATH"] = "/nowhere:/bin:/usr/bin";
+	if (Exists("/usr/bin/nvidia-smi") || Exists("/bin/nvidia-smi"))
+		GTEST_SKIP() << "there is one";
+	r = Execute(c);
+	EXPECT_TRUE(r.Exited(2));
+	EXPECT_EQ(r.out, "gpu-check: no nvidia-smi: this machine has no GPU driver\n");
+}

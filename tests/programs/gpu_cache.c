@@ -14,11 +14,14 @@
  *   gpu_cache async      the backend cudaMallocAsync: 8 tensors of 4 MiB, 3 freed
  *   gpu_cache uncached   each tensor its own cudaMalloc: the same
  *
- * Prints what the allocator holds in the end.
+ *   gpu_cache lie        as stranded, but what it says of itself is wrong
+ *
+ * Prints what the allocator holds in the end, and says it in marks all along.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <dlfcn.h>
+#include <memtrace/memtrace.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,7 +50,17 @@ __attribute__((noinline)) static void short_lived(char *at, size_t size, int old
 	__asm__ volatile("");
 }
 
-static void stranded(void)
+/* What scripts/gpu_check.py compares with the trace up to here. */
+static void truth(size_t too_much)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "truth %zu %zu", allocated() + too_much, reserved());
+	if (memtrace_mark)
+		memtrace_mark(text);
+}
+
+static void stranded(size_t too_much)
 {
 	for (int i = 0; i < SEGMENTS; i++) {
 		char *s = segment(20 * MIB, 0);
@@ -57,6 +70,7 @@ static void stranded(void)
 			short_lived(s + (5 + 5 * k) * MIB, 5 * MIB, k & 1);
 		for (int k = 0; k < 3; k++)
 			unblock(s + (5 + 5 * k) * MIB, 5 * MIB, 0, k & 1);
+		truth(too_much);
 	}
 }
 
@@ -100,6 +114,7 @@ static void expandable(void)
 	long_lived(s + 35 * MIB);
 	for (size_t i = 5; i < 10; i++)
 		unmap(s + i * 20 * MIB, 20 * MIB);
+	truth(0);
 }
 
 static void private_pool(void)
@@ -176,7 +191,9 @@ int main(int argc, char **argv)
 	*(void **)&reports = dlsym(c10, "fake_c10_reports");
 	*(void **)&ooms = dlsym(c10, "fake_c10_ooms");
 	if (!strcmp(argv[1], "stranded") || !strcmp(argv[1], "oom"))
-		stranded();
+		stranded(0);
+	if (!strcmp(argv[1], "lie"))
+		stranded(512);
 	if (!strcmp(argv[1], "oom"))
 		oom(64 * MIB, 0);
 	if (!strcmp(argv[1], "leak"))
