@@ -70,6 +70,7 @@ FRAMED = {
     0x47: ("GPU_OOM", "time:T device:U size:U allocated:U reserved:U native:N python:P"),
     0x48: ("GPU_USED", "time:T device:U own:U all:U"),
     0x49: ("GPU_RESET", "time:T device:U context:U"),
+    0x4a: ("GPU_HEAP", "time:T addr:U size:U name:STR"),
     0x34: ("DESCRIPTORS", "time:T pid:U open:U left_out:U files:STR"),
     0x35: ("LAUNCH", "time:T python:P"),
     0x38: ("ARENA", "time:T scan:U start:U end:U arena:U top:U"),

@@ -89,6 +89,25 @@ static void put_more(struct result *doc, struct rvalue *o, const char *key, uint
 		r_null(doc, o, key);
 }
 
+/* Pools that the program made of this device's memory. */
+static void put_pools(struct result *doc, struct rvalue *o, const struct gpu_process *g,
+		      const struct gpu_device *d)
+{
+	struct rvalue *list = r_array(doc, o, "pools");
+
+	for (size_t i = 0; i < g->heap_count; i++) {
+		const struct gpu_heap *h = &g->heaps[i];
+		struct rvalue *pool;
+
+		if (!h->size || h->device != (uint64_t)d->device + 1)
+			continue;
+		pool = r_push_object(doc, list);
+		r_string(doc, pool, "name", h->name);
+		put_count(doc, pool, "bytes", h->size);
+		put_count(doc, pool, "used_bytes", h->used);
+	}
+}
+
 static void put_process(const struct model *m, struct result *doc, struct rvalue *list,
 			const struct gpu_use *u)
 {
@@ -114,6 +133,7 @@ static void put_process(const struct model *m, struct result *doc, struct rvalue
 	put_count(doc, o, "out_of_memory_count", u->d->ooms);
 	put_count(doc, o, "pinned_host_bytes", m->processes[u->process].gpu->pinned);
 	put_count(doc, o, "registered_host_bytes", m->processes[u->process].gpu->registered);
+	put_pools(doc, o, m->processes[u->process].gpu, u->d);
 }
 
 static void put_worst(struct result *doc, struct rvalue *o, const struct model *m,

@@ -73,9 +73,18 @@ struct gpu_device {
 	size_t point_count, point_room;
 };
 
+/* A pool that the program made of memory it has. */
+struct gpu_heap {
+	uint64_t addr, size, used; /* size 0: it is no more; used: at the last look */
+	uint64_t device; /* as recorded, of the memory it is made of; 0: the host's, or not known */
+	char *name; /* NULL: it has none */
+};
+
 struct gpu_process {
 	struct gpu_device *devices;
 	size_t device_count;
+	struct gpu_heap *heaps;
+	size_t heap_count, heap_room;
 	uint64_t pinned, pinned_peak, registered, registered_peak;
 	uint64_t pinned_power_of_two; /* of pinned: in blocks whose size is a power of two */
 };

@@ -139,12 +139,16 @@ static struct gpu_site *site_of(struct gpu_snapshot *s, uint32_t *by_site, uint3
 	return &s->sites[by_site[site] - 1];
 }
 
-static uint64_t overlap(const struct gpu_segment *s, const struct gpu_block *b)
+static uint64_t shared(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size)
 {
-	uint64_t from = s->addr > b->addr ? s->addr : b->addr;
-	uint64_t to = s->addr + s->size < b->addr + b->size ? s->addr + s->size : b->addr + b->size;
+	uint64_t from = a > b ? a : b, to = a + a_size < b + b_size ? a + a_size : b + b_size;
 
 	return to > from ? to - from : 0;
+}
+
+static uint64_t overlap(const struct gpu_segment *s, const struct gpu_block *b)
+{
+	return shared(s->addr, s->size, b->addr, b->size);
 }
 
 static int by_bytes(const void *a, const void *b)
@@ -203,6 +207,35 @@ static size_t fill_segment(struct gpu_snapshot *s, struct gpu_segment *seg, size
 	return from;
 }
 
+/* What pools hold free is not in use, whoever took it; what of their segments is not theirs is. */
+static void look_at_heaps(struct replay *r, const struct gpu_device *d, uint64_t key,
+			  struct gpu_snapshot *s)
+{
+	struct gpu_process *out = r->gpu->out;
+
+	for (size_t i = 0; i < out->heap_count; i++) {
+		struct gpu_heap *h = &out->heaps[i];
+		uint64_t mine = 0, used = 0;
+
+		for (size_t k = 0; k < s->segment_count; k++) {
+			const struct gpu_segment *seg = &s->segments[k];
+			uint64_t here = shared(seg->addr, seg->size, h->addr, h->size);
+
+			mine += here;
+			used += here ? seg->used : 0;
+			if (here && seg->block_count && !d->has_torch)
+				s->unusable -= seg->size - here < s->unusable ? seg->size - here
+									      : s->unusable;
+		}
+		if (!mine)
+			continue;
+		h->device = key;
+		h->used = used < mine ? used : mine;
+		if (!d->has_torch && mine - h->used <= s->allocated)
+			s->allocated -= mine - h->used;
+	}
+}
+
 static void take_snapshot(struct replay *r, struct gpu_device *d, const struct gather *all)
 {
 	struct gpu_snapshot s = { .taken = true,
@@ -231,6 +264,7 @@ static void take_snapshot(struct replay *r, struct gpu_device *d, const struct g
 			site_of(&s, by_site, seg->site)->bytes += seg->size;
 		s.segment_count++;
 	}
+	look_at_heaps(r, d, key, &s);
 	if (s.site_count)
 		qsort(s.sites, s.site_count, sizeof(*s.sites), by_bytes);
 	free(by_site);
@@ -319,6 +353,9 @@ void gpu_process_free(struct gpu_process *g)
 		free(g->devices[i].points);
 		free(g->devices[i].name);
 	}
+	for (size_t i = 0; i < g->heap_count; i++)
+		free(g->heaps[i].name);
+	free(g->heaps);
 	free(g->devices);
 	free(g);
 }

@@ -363,7 +363,7 @@ static void note_shutdown(struct replay *r)
 static const bool is_memory[256] = {
 	[MT_EV_ALLOC] = true,	 [MT_EV_FREE] = true,  [MT_EV_REALLOC] = true,
 	[MT_EV_SURVIVOR] = true, [MT_EV_MAP] = true,   [MT_EV_UNMAP] = true,
-	[MT_EV_REMAP] = true,	 [MT_EV_BREAK] = true, [MT_EV_GPU_TAKE... MT_EV_GPU_RESET] = true,
+	[MT_EV_REMAP] = true,	 [MT_EV_BREAK] = true, [MT_EV_GPU_TAKE... MT_EV_GPU_HEAP] = true,
 };
 
 /* Only what is listed at once is a sample; all else was recorded in full. */

@@ -422,9 +422,32 @@ static void registered(struct replay *r, const struct mt_ev_gpu_pin *e)
 		g->out->registered_peak = g->out->registered;
 }
 
+static void heap(struct replay *r, const struct mt_ev_gpu_heap *e)
+{
+	struct gpu_process *out = r->gpu->out;
+	struct gpu_heap *h = NULL;
+
+	if (e->size > MAX_BLOCK_BYTES) {
+		r->p->bad_values++;
+		return;
+	}
+	for (size_t i = 0; i < out->heap_count && !h; i++)
+		if (out->heaps[i].addr == e->addr)
+			h = &out->heaps[i];
+	if (!h) {
+		out->heaps = vec_room(out->heaps, &out->heap_room, out->heap_count + 1, sizeof(*h));
+		h = &out->heaps[out->heap_count++];
+		memset(h, 0, sizeof(*h));
+		h->addr = e->addr;
+	}
+	h->size = e->size;
+	free(h->name);
+	h->name = e->name.len ? text_of(e->name) : NULL;
+}
+
 bool gpu_record(struct replay *r, const struct mt_record *rec, uint32_t stream)
 {
-	if (rec->id < MT_EV_GPU_TAKE || rec->id > MT_EV_GPU_RESET)
+	if (rec->id < MT_EV_GPU_TAKE || rec->id > MT_EV_GPU_HEAP)
 		return false;
 	if (!r->gpu) {
 		r->gpu = xcalloc(1, sizeof(*r->gpu));
@@ -457,6 +480,9 @@ bool gpu_record(struct replay *r, const struct mt_record *rec, uint32_t stream)
 		break;
 	case MT_EV_GPU_USED:
 		used(r, &rec->u.gpu_used);
+		break;
+	case MT_EV_GPU_HEAP:
+		heap(r, &rec->u.gpu_heap);
 		break;
 	default:
 		reset(r, &rec->u.gpu_reset);

@@ -15,6 +15,8 @@
 
 #include "core/config.h"
 #include "core/guard.h"
+#include "core/mem.h"
+#include "hooks/nvtx.h"
 #include "record/record.h"
 
 #define CALLBACKS 1 /* NvtxExportTableID: NVTX_ETID_CALLBACKS */
@@ -22,7 +24,8 @@
 #define MODULE_CORE2 5
 
 enum { CORE_MARK_EX = 1, CORE_MARK = 2, CORE_PUSH_EX = 8, CORE_PUSH = 9, CORE_POP = 11 };
-enum { CORE2_MARK_EX = 1, CORE2_PUSH_EX = 4, CORE2_POP = 5 };
+enum { CORE2_MARK_EX = 1, CORE2_PUSH_EX = 4, CORE2_POP = 5, CORE2_REGISTER = 10 };
+enum { TEXT = 1, REGISTERED = 3 }; /* nvtxMessageType_t */
 
 typedef void slot(void);
 
@@ -38,16 +41,69 @@ struct attributes { /* nvtxEventAttributes_t */
 	uint32_t color;
 	int32_t payload_type, reserved;
 	uint64_t payload;
-	int32_t message_type; /* 1: a string of bytes */
-	const char *message;
+	int32_t message_type;
+	const void *message;
 };
 
 static __thread uint32_t depth __attribute__((tls_model("initial-exec"))); /* open ranges */
 
+/* ---- registered strings ---------------------------------------------------------------------------- */
+
+#define STRINGS 1024
+#define LONGEST 128
+
+struct string {
+	const void *handle; /* atomic; stored last; NULL: free */
+	char text[LONGEST];
+};
+
+static struct string *strings; /* atomic; STRINGS of them, once one is registered */
+static uint32_t string_count; /* atomic; places given out */
+
+static struct string *strings_get(void)
+{
+	struct string *s = __atomic_load_n(&strings, __ATOMIC_ACQUIRE), *none = NULL;
+
+	if (s)
+		return s;
+	s = mt_mem_keep(STRINGS * sizeof(*s)); /* one that comes second is lost: 128 KiB, once */
+	if (__atomic_compare_exchange_n(&strings, &none, s, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		return s;
+	return none;
+}
+
+/* Its handle: the other tool's, else the place's. Beyond the last place: one for all, without text. */
+static const void *string_add(const char *text, const void *handle)
+{
+	struct string *all = text ? strings_get() : NULL;
+	uint32_t i = all ? __atomic_fetch_add(&string_count, 1, __ATOMIC_RELAXED) : STRINGS;
+
+	if (i >= STRINGS)
+		return handle ? handle : &string_count;
+	memcpy(all[i].text, text, strnlen(text, LONGEST - 1));
+	__atomic_store_n(&all[i].handle, handle ? handle : &all[i], __ATOMIC_RELEASE);
+	return all[i].handle;
+}
+
+const char *mt_nvtx_text(int32_t type, const void *message)
+{
+	const struct string *all = __atomic_load_n(&strings, __ATOMIC_ACQUIRE);
+	uint32_t count = __atomic_load_n(&string_count, __ATOMIC_RELAXED);
+
+	if (type == TEXT && message)
+		return message;
+	for (uint32_t i = 0; type == REGISTERED && all && message && i < count && i < STRINGS; i++)
+		if (__atomic_load_n(&all[i].handle, __ATOMIC_ACQUIRE) == message)
+			return all[i].text;
+	return "";
+}
+
 static const char *text_of(const struct attributes *a)
 {
-	return a && a->message_type == 1 && a->message ? a->message : "";
+	return a ? mt_nvtx_text(a->message_type, a->message) : "";
 }
+
+/* ---- ranges and marks ------------------------------------------------------------------------------ */
 
 static void mark(enum mt_mark_kind kind, const char *label)
 {
@@ -86,6 +142,7 @@ static struct {
 	void (*domain_mark)(void *, const struct attributes *);
 	int (*domain_push)(void *, const struct attributes *);
 	int (*domain_pop)(void *);
+	const void *(*add)(void *, const char *);
 } other;
 
 static void on_mark_ex(const struct attributes *a)
@@ -144,6 +201,15 @@ static int on_domain_pop(void *domain)
 	return other.domain_pop ? other.domain_pop(domain) : level;
 }
 
+static const void *on_register(void *domain, const char *text)
+{
+	int saved = errno;
+	const void *handle = string_add(text, other.add ? other.add(domain, text) : NULL);
+
+	errno = saved;
+	return handle;
+}
+
 static void put(slot ***table, uint32_t count, uint32_t at, void *ours, void *theirs)
 {
 	if (at >= count || !table[at])
@@ -174,6 +240,7 @@ static int attach(const struct callbacks *c, int has_other)
 		PUT(CORE2_MARK_EX, on_domain_mark, domain_mark);
 		PUT(CORE2_PUSH_EX, on_domain_push, domain_push);
 		PUT(CORE2_POP, on_domain_pop, domain_pop);
+		PUT(CORE2_REGISTER, on_register, add);
 	}
 	if (!has_other)
 		memset(&other, 0, sizeof(other));

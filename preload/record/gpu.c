@@ -79,6 +79,14 @@ void mt_record_gpu_pool(struct mt_thread *t, struct mt_ev_gpu_pool *e)
 	MT_SELF_END();
 }
 
+void mt_record_gpu_heap(struct mt_thread *t, uint64_t addr, uint64_t size, const char *name)
+{
+	MT_SELF_BEGIN();
+	MT_EMIT(t, gpu_heap, .time = mt_clock_now(), .addr = addr, .size = size,
+		.name = { name, (uint32_t)strnlen(name, NAME_MAX_BYTES) });
+	MT_SELF_END();
+}
+
 void mt_record_gpu_reset(struct mt_thread *t, uint64_t device, uint64_t context)
 {
 	MT_SELF_BEGIN();

@@ -17,6 +17,8 @@ void mt_record_gpu_pin(struct mt_thread *t, uint64_t addr, uint64_t size, struct
 /* e->time 0: now. */
 void mt_record_gpu_vmm(struct mt_thread *t, struct mt_ev_gpu_vmm *e, struct mt_caller caller);
 void mt_record_gpu_pool(struct mt_thread *t, struct mt_ev_gpu_pool *e);
+/* A pool that the program made of memory it has; size 0: it is no more. */
+void mt_record_gpu_heap(struct mt_thread *t, uint64_t addr, uint64_t size, const char *name);
 void mt_record_gpu_reset(struct mt_thread *t, uint64_t device, uint64_t context);
 void mt_record_gpu_used(struct mt_thread *t, struct mt_ev_gpu_used *e);
 /* uuid: 16 bytes or NULL */

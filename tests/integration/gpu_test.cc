@@ -121,7 +121,32 @@ TEST(Gpu, NvtxRangesBecomePhases)
 	marks = Report(dir.File("trace.bin"))["marks"];
 	ASSERT_GE(marks.size(), 2u);
 	EXPECT_EQ(marks[(size_t)0]["label"].Text(), "train");
+	bool by_handle = false; /* a registered string has its text */
+	for (size_t i = 0; i < marks.size(); i++)
+		by_handle = by_handle || marks[i]["label"].Text() == "validate";
+	EXPECT_TRUE(by_handle) << marks.Print();
 	EXPECT_EQ(marks[marks.size() - 1]["label"].Text(), "here");
 	c.env["MEMTRACE_GPU"] = "off";
 	EXPECT_EQ(Execute(c).out, "nvtx attached=0 first=-2 second=-2\n");
+}
+
+/* Of 64 MiB a pool of 48, of which 4 and 1 are in use: 43 are free, and no part of them could go back. */
+TEST(Gpu, NvtxPoolsAreReadAsCachingAllocatorsAre)
+{
+	TempDir dir;
+	Result r = Execute(FakeGpu(dir, "nvtx_client", { "pool" }));
+	Json d, pools;
+
+	ASSERT_TRUE(r.Exited(0)) << Describe(r);
+	EXPECT_EQ(r.out, "pool registered=1\n");
+	d = DeviceOf(Report(dir.File("trace.bin")), 0);
+	EXPECT_EQ(d["reserved_bytes"].Long(), 64 << 20);
+	EXPECT_EQ(d["allocated_bytes"].Long(), 21 << 20);
+	EXPECT_EQ(d["cached_free_bytes"].Long(), 43 << 20);
+	EXPECT_EQ(d["unusable_bytes"].Long(), 43 << 20);
+	pools = d["processes"][(size_t)0]["pools"];
+	ASSERT_EQ(pools.size(), 1u);
+	EXPECT_EQ(pools[(size_t)0]["name"].Text(), "my pool");
+	EXPECT_EQ(pools[(size_t)0]["bytes"].Long(), 48 << 20);
+	EXPECT_EQ(pools[(size_t)0]["used_bytes"].Long(), 5 << 20);
 }
