@@ -18,7 +18,7 @@
 static const struct command commands[] = {
 	{ "summary", cmd_report, "findings first, then one table per section (default)", NULL },
 	{ "sites", cmd_report, "where memory was allocated, with full stacks",
-	  SECTIONS("processes", "sites") },
+	  SECTIONS("processes", "places", "sites") },
 	{ "processes", cmd_report, "every process: what it was for, what it held",
 	  SECTIONS("tree", "capacity", "processes", "shm") },
 	{ "cow", cmd_report, "what forked workers copied of what they shared, and why",
