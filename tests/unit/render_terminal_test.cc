@@ -288,6 +288,25 @@ TEST_F(Terminal, OneSectionInFullHasEveryRowAndStacksWithoutPlumbing)
 	EXPECT_FALSE(has(text, "Processes"));
 }
 
+TEST_F(Terminal, StepsAreOneLineUnlessAllIsAskedFor)
+{
+	rvalue *list = r_array(doc, root, "marks");
+
+	for (int i = 0; i < 30; i++) {
+		rvalue *m = r_push_object(doc, list);
+
+		r_float(doc, m, "t", i + 0.5);
+		r_string(doc, m, "label", i == 7 ? "warm" : "step");
+		r_string(doc, m, "kind", i == 7 ? "mark" : "step");
+		if (i != 7)
+			r_int(doc, m, "step", i);
+	}
+	EXPECT_TRUE(has(print(), "       7.500 s  mark   warm\n  29 steps from 0.500 s to 29.500 s\n"));
+	EXPECT_FALSE(has(print(), "more: memtrace-report timeline"));
+	options.full = true;
+	EXPECT_TRUE(has(print(), "      29.500 s  step   step 29\n"));
+}
+
 TEST_F(Terminal, AnIncompleteTraceIsSaidAtTheTop)
 {
 	rvalue *t = r_object(doc, root, "trace");
