@@ -127,7 +127,7 @@ struct proc {
 
 /* A walk over the pages of another process than the one that made it. */
 struct foreign_walk {
-	uint32_t trace;
+	uint32_t trace, by; /* id of who made it */
 	struct page_walk walk;
 };
 
