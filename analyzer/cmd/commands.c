@@ -39,9 +39,10 @@ static const struct command commands[] = {
 	{ "dump", cmd_dump, "the records, as text or (--json) one JSON object per line", NULL },
 	{ "watch", cmd_watch, "what `memtrace top` shows, as JSON: watch TRACE [SECONDS [TIMES]]",
 	  NULL },
+	{ "export", cmd_export,
+	  "for other tools: --format memory-viz (PyTorch's snapshot page), -o FILE", NULL },
 	{ "components", NULL, NULL, NULL },
 	{ "diff", NULL, NULL, NULL },
-	{ "export", NULL, NULL, NULL },
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
