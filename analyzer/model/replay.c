@@ -80,6 +80,19 @@ static void note_peak(struct replay *r)
 	if (r->counting && held > r->out->peak_live_bytes) {
 		r->out->peak_live_bytes = held;
 		r->peak_time = r->now;
+		r->peak_turn++;
+	}
+}
+
+/*
+ * Before the site's live_bytes change. What it held at the last peak is what it holds when it changes
+ * for the first time after it: so a peak costs nothing, however many sites there are.
+ */
+static inline void keep_at_peak(struct replay *r, struct local_site *s)
+{
+	if (s->peak_turn != r->peak_turn) {
+		s->at_peak_bytes = s->live_bytes;
+		s->peak_turn = r->peak_turn;
 	}
 }
 
@@ -98,6 +111,7 @@ void replay_taken(struct replay *r, struct local_site *s, uint64_t size)
 	unsigned int kind = s->kind & MT_KIND_MASK;
 	struct kind_totals *k = &r->out->kinds[kind];
 
+	keep_at_peak(r, s);
 	s->live_bytes += size;
 	s->live_count++;
 	if (!(s->kind & MT_KIND_BACKING)) {
@@ -127,6 +141,7 @@ void replay_dropped(struct replay *r, struct local_site *s, uint64_t bytes, int 
 {
 	unsigned int kind = s->kind & MT_KIND_MASK;
 
+	keep_at_peak(r, s);
 	s->live_bytes -= bytes;
 	s->live_count -= (uint64_t)(int64_t)blocks;
 	if (s->kind & MT_KIND_BACKING)
@@ -436,6 +451,8 @@ void replay_free(struct replay *r)
 
 	if (!r->counting && r->now >= r->from)
 		window_open(r);
+	for (size_t i = 0; i < r->p->sites.count; i++)
+		keep_at_peak(r, &r->p->sites.items[i]);
 	shm_end(r);
 	growth_settle(r);
 	phases_settle(r);

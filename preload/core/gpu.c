@@ -8,6 +8,7 @@
 #include <string.h>
 
 struct mt_gpu_level mt_gpu_levels[MT_GPU_DEVICES];
+struct mt_gpu_memory mt_gpu_memory[MT_GPU_DEVICES];
 uint32_t mt_gpu_used, mt_gpu_muted;
 struct mt_gpu_names mt_gpu_names;
 uintptr_t mt_gpu_driver_low, mt_gpu_driver_high;
@@ -27,8 +28,10 @@ void mt_gpu_child(void)
 
 void mt_gpu_forget(void)
 {
-	if (mt_gpu_used) /* and stays: CUDA has been used, whoever records */
+	if (mt_gpu_used) { /* and stays: CUDA has been used, whoever records */
 		memset(mt_gpu_levels, 0, sizeof(mt_gpu_levels));
+		memset(mt_gpu_memory, 0, sizeof(mt_gpu_memory));
+	}
 	if (mt_gpu_on_forget)
 		mt_gpu_on_forget();
 }

@@ -18,6 +18,13 @@ struct mt_gpu_level {
 
 extern struct mt_gpu_level mt_gpu_levels[MT_GPU_DEVICES]; /* members atomic, relaxed */
 
+/* What a device has, and what of it all processes use; 0: not known. */
+struct mt_gpu_memory {
+	uint64_t total, used;
+};
+
+extern struct mt_gpu_memory mt_gpu_memory[MT_GPU_DEVICES]; /* members atomic, relaxed */
+
 /* This process took memory from CUDA, or tried to fork after that. */
 extern uint32_t mt_gpu_used; /* atomic */
 

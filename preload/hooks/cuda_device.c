@@ -115,6 +115,7 @@ static void introduce(unsigned int device)
 		name[0] = '\0';
 	if (!ask.total || ask.total(&total, (int)device) != 0)
 		total = 0;
+	__atomic_store_n(&mt_gpu_memory[device].total, total, __ATOMIC_RELAXED);
 	t = mt_enter();
 	if (!t)
 		return;
@@ -297,8 +298,10 @@ static void measure_nvml(uint64_t device)
 	uuid_text(text, uuids[device - 1]);
 	if (nvml.by_uuid(text, &of) != 0)
 		return; /* not initialised by the program, or a slice of a device */
-	if (nvml.memory(of, memory) == 0)
+	if (nvml.memory(of, memory) == 0) {
 		e.all = memory[2] + 1;
+		__atomic_store_n(&mt_gpu_memory[device - 1].used, memory[2], __ATOMIC_RELAXED);
+	}
 	if (nvml.processes(of, &count, list) == 0)
 		for (unsigned int i = 0; i < count; i++)
 			if (is_own_pid(list[i].pid) || count == 1)
