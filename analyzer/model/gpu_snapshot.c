@@ -65,8 +65,6 @@ void gpu_note(struct replay *r, struct gpu_device *d)
 	/* Beside a caching allocator only what it says itself counts: finish adds it. */
 	if (!d->has_torch && allocated > d->peak_allocated)
 		d->peak_allocated = allocated;
-	if (d->used && d->used - 1 > reserved + d->borrowed)
-		d->unattributed = d->used - reserved - d->borrowed;
 	if (last && now - last->time < POINT_NS) {
 		if (reserved > last->reserved)
 			last->reserved = reserved;

@@ -398,9 +398,13 @@ static void describe(struct replay *r, const struct mt_ev_gpu_device *e)
 static void used(struct replay *r, const struct mt_ev_gpu_used *e)
 {
 	struct gpu_device *d = gpu_device_of(r->gpu, e->device);
+	uint64_t tracked = gpu_reserved(d) + d->borrowed;
 
 	d->used = e->own;
 	d->all_used = e->all;
+	/* Only now: later memory comes and goes, and the driver's number stays as it was. */
+	if (d->used)
+		d->unattributed = d->used - 1 > tracked ? d->used - tracked : 1;
 	gpu_note(r, d);
 }
 

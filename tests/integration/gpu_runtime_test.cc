@@ -220,3 +220,25 @@ TEST(GpuCheck, SaysThatThereIsNoGpu)
 	EXPECT_TRUE(r.Exited(2));
 	EXPECT_EQ(r.out, "gpu-check: no nvidia-smi: this machine has no GPU driver\n");
 }
+
+/* ---- the table -------------------------------------------------------------------------------------- */
+
+/* Each function that is interposed is called by a program whose report is held to the ledger. */
+TEST(GpuTable, EveryFunctionIsCalledByATest)
+{
+	std::string table = ReadAll(SourcePath("include/memtrace/cuda.def"));
+	std::string driver = ReadAll(SourcePath("tests/programs/gpu_direct.c"));
+	std::string runtime = ReadAll(SourcePath("tests/programs/gpu_runtime.c"));
+	std::regex row("^MT_(CU|CUDA)(_GIVE)?\\((\\w+),", std::regex::multiline);
+	int rows = 0;
+
+	for (std::sregex_iterator m(table.begin(), table.end(), row), end; m != end; ++m, rows++) {
+		std::string name = (*m)[3], call = "CALL(" + name + ",",
+			    found = "FIND(" + name + ");";
+
+		EXPECT_NE((*m)[1] == "CUDA" ? runtime.find(call) : driver.find(found),
+			  std::string::npos)
+			<< name;
+	}
+	EXPECT_GT(rows, 60);
+}

@@ -150,3 +150,38 @@ TEST(Gpu, NvtxPoolsAreReadAsCachingAllocatorsAre)
 	EXPECT_EQ(pools[(size_t)0]["bytes"].Long(), 48 << 20);
 	EXPECT_EQ(pools[(size_t)0]["used_bytes"].Long(), 5 << 20);
 }
+
+/* Contexts and kernels are what NVML says beyond the calls: of this process by its number, or as the
+ * only client there is (a container's pids are others); of nobody if neither holds. */
+TEST(Gpu, WhatNoCallShowsIsTheDriversNumberLessTheCalls)
+{
+	const struct {
+		const char *pids;
+		bool initialised;
+		long bytes; /* -1: null */
+	} cases[] = {
+		{ "0", true, 512 << 20 },
+		{ "4000001,0", true, 512 << 20 },
+		{ "4000001", true, 512 << 20 },
+		{ "4000001,4000002", true, -1 },
+		{ "0", false, -1 },
+	};
+
+	for (const auto &c : cases) {
+		TempDir dir;
+		std::vector<std::string> patterns = { "plain" };
+		Command run;
+		Result r;
+		Json d;
+
+		if (c.initialised)
+			patterns.insert(patterns.begin(), "nvml");
+		run = FakeGpu(dir, "gpu_direct", patterns);
+		run.env["FAKE_NVML"] = c.pids;
+		r = Execute(run);
+		ASSERT_TRUE(r.Exited(0)) << Describe(r);
+		d = DeviceOf(Report(dir.File("trace.bin")), 0);
+		EXPECT_EQ(d["unattributed_bytes"].IsNull(), c.bytes < 0) << c.pids;
+		EXPECT_EQ(d["unattributed_bytes"].Long(), c.bytes) << c.pids;
+	}
+}

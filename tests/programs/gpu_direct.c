@@ -3,7 +3,7 @@
  * the fake's ledger at the end.
  *
  *   gpu_direct PATTERN...   each of: plain async pools vmm arrays pinned managed borrowed graph
- *                           context reset older names private runtime12 runtime13 oom fork threads
+ *                           context reset older names nvml private runtime12 runtime13 oom fork threads
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -340,6 +340,16 @@ static void runtime(const char *name)
 	      name);
 }
 
+/* NVML, loaded and initialised by the program itself. */
+static void nvml(void)
+{
+	void *h = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+	int (*init)(void) = NULL;
+
+	*(void **)&init = h ? dlsym(h, "nvmlInit_v2") : NULL;
+	check(init && init() == 0, "nvml");
+}
+
 static void oom(void)
 {
 	FIND(cuMemAlloc_v2);
@@ -411,6 +421,7 @@ static const struct {
 	{ "pools", pools },
 	{ "reset", reset },
 	{ "older", older },
+	{ "nvml", nvml },
 	{ "fork", in_child },
 	{ "threads", threads },
 };

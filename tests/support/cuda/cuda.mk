@@ -7,7 +7,7 @@ FAKE_DIR := $(B)/programs/cuda
 FAKE_SRC := tests/support/cuda
 FAKE_CC = $(CC) $(CPPFLAGS) -std=gnu11 -O1 $(WARN) -fPIC -shared
 FAKES := $(addprefix $(FAKE_DIR)/,libcuda.so.1 libcudart.so.12 libcudart.so.13 libhidden.so libc10.so \
-	libc10_cuda.so)
+	libc10_cuda.so libnvidia-ml.so.1)
 
 $(FAKE_DIR)/libcuda.so.1: $(FAKE_SRC)/driver.c $(FAKE_SRC)/driver_more.c $(FAKE_SRC)/driver_names.c $(FAKE_SRC)/driver.h
 	@mkdir -p $(@D)
@@ -29,6 +29,10 @@ $(FAKE_DIR)/libc10.so: $(FAKE_SRC)/c10.c
 
 $(FAKE_DIR)/libc10_cuda.so: $(FAKE_SRC)/c10_cuda.c $(FAKE_DIR)/libc10.so $(FAKE_DIR)/libcudart.so.12
 	$(Q)$(FAKE_CC) -Wl,-soname,libc10_cuda.so -Wl,-rpath,'$$ORIGIN' $^ -o $@ -lpthread -ldl
+
+$(FAKE_DIR)/libnvidia-ml.so.1: $(FAKE_SRC)/nvml.c
+	@mkdir -p $(@D)
+	$(Q)$(FAKE_CC) -Wl,-soname,libnvidia-ml.so.1 $< -o $@ -ldl
 
 PROGRAM_SOS += $(FAKES)
 
