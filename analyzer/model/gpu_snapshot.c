@@ -250,7 +250,8 @@ static void take_snapshot(struct replay *r, struct gpu_device *d, const struct g
 		const struct gpu_range *range = &r->gpu->ranges.items[i];
 		struct gpu_segment *seg = &s.segments[s.segment_count];
 
-		if (range->device != key || range->kind == MT_KIND_PINNED || range->flags)
+		if (range->device != key || range->kind == MT_KIND_PINNED ||
+		    range->flags & (MT_GPU_BORROWED | MT_GPU_GRAPH | MT_GPU_ARRAY))
 			continue;
 		*seg = (struct gpu_segment){ .addr = range->addr,
 					     .size = range->size,

@@ -187,7 +187,8 @@ static void reset(struct replay *r, const struct mt_ev_gpu_reset *e)
 		const struct gpu_range *s = &r->gpu->ranges.items[i];
 
 		if (s->kind != MT_KIND_PINNED && s->physical == NO_ID &&
-		    (e->context ? s->context == e->context : s->device == e->device))
+		    (e->context ? s->context == e->context && !(s->flags & MT_GPU_ASYNC)
+				: s->device == e->device))
 			drop_range(r, i);
 	}
 }

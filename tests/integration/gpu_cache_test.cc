@@ -115,6 +115,9 @@ void ExpectSums(const std::string &mode, const Sums &s, bool is_torch)
 	EXPECT_EQ(d["allocated_bytes"].Long(), s.allocated) << mode;
 	EXPECT_EQ(d["cached_free_bytes"].Long(), s.free) << mode;
 	EXPECT_EQ(d["unusable_bytes"].Long(), s.unusable) << mode;
+	if (!is_torch) { /* whoever took it is named */
+		EXPECT_EQ(d["sites"][(size_t)0]["live_bytes"].Long(), s.allocated) << mode;
+	}
 	EXPECT_EQ(d["processes"][(size_t)0]["torch_reserved_bytes"].IsNull(), !is_torch) << mode;
 	if (is_torch) {
 		EXPECT_EQ(d["allocated_bytes"].Long(), Facts(r.out, "cache").at(0)["allocated"]);

@@ -6,6 +6,9 @@
  */
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
+
 #include "support/gpu.h"
 
 using namespace memtrace_test;
@@ -76,6 +79,27 @@ TEST(Gpu, AForkedChildHasNoDeviceMemoryAndTheShimCallsNothingThere)
 	EXPECT_EQ(report["gpu"].size(), 1u);
 	EXPECT_EQ(report["gpu"][(size_t)0]["processes"].size(), 1u);
 	EXPECT_EQ(DeviceOf(report, 0)["allocated_bytes"].Long(), 5253120 + 1048576);
+}
+
+/* A graph's nodes, in three forms, and what a captured stream takes: addresses that come and go. */
+TEST(Gpu, WhatAGraphTakesHasAnAddressAndNoBytes)
+{
+	TempDir dir;
+	Result r = Execute(FakeGpu(dir, "gpu_direct", { "graph" }));
+	std::map<long, int> there;
+	int takes = 0;
+
+	ASSERT_TRUE(r.Exited(0)) << Describe(r);
+	for (const Json &take : Records(dir.File("trace.bin"), "gpu_take")) {
+		EXPECT_EQ(take["flags"].Long(), 8) << take.Print();
+		there[take["addr"].Long()]++;
+		takes++;
+	}
+	EXPECT_EQ(takes, 5);
+	for (const Json &give : Records(dir.File("trace.bin"), "gpu_give"))
+		EXPECT_EQ(there[give["addr"].Long()]--, 1) << give.Print();
+	EXPECT_EQ(std::count_if(there.begin(), there.end(), [](auto &a) { return a.second > 0; }),
+		  2);
 }
 
 TEST(Gpu, OffRecordsNothing)

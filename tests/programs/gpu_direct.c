@@ -115,6 +115,9 @@ static void vmm(void)
 	check(cuMemUnmap_(va + 20 * MIB, 2 * MIB) == 0, "unmap");
 	check(cuMemRelease_(h2) == 0, "release"); /* one reference is left: 2 MiB stay */
 	check(cuMemRelease_(999) == INVALID, "release of nothing");
+	check(cuMemCreate_(&h, 4 * MIB, &props, 0) == 0, "create");
+	check(cuMemMap_(va + 64 * MIB, 4 * MIB, 0, h, 0) == 0 && cuMemRelease_(h) == 0, "map");
+	check(cuMemUnmap_(va + 64 * MIB, 4 * MIB) == 0, "unmap: nothing is left of it");
 }
 
 static void arrays(void)
@@ -232,7 +235,18 @@ static void context(void)
 	check(cuCtxDestroy_v2_(c) == 0, "destroy");
 }
 
-/* Everything of a device goes but pinned and physical memory, when its context does. */
+/* To what is a device's own. */
+static void use(int device)
+{
+	FIND(cuDevicePrimaryCtxRetain);
+	FIND(cuCtxSetCurrent);
+	void *c;
+
+	check(cuDevicePrimaryCtxRetain_(&c, device) == 0 && cuCtxSetCurrent_(c) == 0, "use");
+}
+
+/* Everything of a device goes but pinned and physical memory, when its context does: the second
+ * one's by a reset, the first one's by its last release. */
 static void reset(void)
 {
 	FIND(cuDevicePrimaryCtxRetain);
@@ -244,15 +258,18 @@ static void reset(void)
 	CUptr a, b;
 	void *c;
 
+	use(1);
 	check(cuMemAlloc_v2_(&a, 3 * MIB) == 0 && cuMemAllocManaged_(&b, MIB, 1) == 0 &&
 		      cuMemHostAlloc_(&c, MIB, 0) == 0,
 	      "alloc");
-	check(cuDevicePrimaryCtxReset_v2_(0) == 0, "reset");
+	check(cuDevicePrimaryCtxReset_v2_(1) == 0, "reset");
+	use(0);
 	check(cuDevicePrimaryCtxRetain_(&c, 0) == 0 && cuDevicePrimaryCtxRetain_(&c, 0) == 0,
 	      "retain");
 	check(cuMemAlloc_v2_(&a, 5 * MIB) == 0, "alloc");
-	check(cuDevicePrimaryCtxRelease_v2_(0) == 0, "release"); /* one reference is left */
+	check(cuDevicePrimaryCtxRelease_v2_(0) == 0, "release"); /* two references are left */
 	check(cuMemAlloc_v2_(&a, 7 * MIB) == 0, "alloc");
+	check(cuDevicePrimaryCtxRelease_v2_(0) == 0, "release");
 	check(cuDevicePrimaryCtxRelease_v2_(0) == 0, "the last release");
 	check(cuMemAlloc_v2_(&a, 9 * MIB) == 0, "alloc");
 }
@@ -272,9 +289,11 @@ static void older(void)
 	void *c;
 	CUptr a;
 
-	check(cuMemAlloc_v2_(&a, 3 * MIB) == 0 && cuDevicePrimaryCtxReset_(0) == 0, "reset");
-	check(cuDevicePrimaryCtxRetain_(&c, 0) == 0 && cuMemAlloc_v2_(&a, 5 * MIB) == 0 &&
-		      cuDevicePrimaryCtxRelease_(0) == 0,
+	use(1);
+	check(cuMemAlloc_v2_(&a, 3 * MIB) == 0 && cuDevicePrimaryCtxReset_(1) == 0, "reset");
+	use(0);
+	check(cuDevicePrimaryCtxReset_(0) == 0 && cuDevicePrimaryCtxRetain_(&c, 0) == 0 &&
+		      cuMemAlloc_v2_(&a, 5 * MIB) == 0 && cuDevicePrimaryCtxRelease_(0) == 0,
 	      "release");
 	check(cuCtxCreate_v2_(&c, 0, 1) == 0 && cuMemAlloc_v2_(&a, 7 * MIB) == 0 &&
 		      cuCtxDestroy_(c) == 0,

@@ -231,14 +231,19 @@ int cuDevicePrimaryCtxRetain(void **context, int device)
 	return fake_problem();
 }
 
+/* A pool belongs to its device, whoever takes from it; all else to the context it was taken in. */
+static int goes_with(const struct block *b, const struct context *c)
+{
+	if (b->how == ASYNC)
+		return c < &contexts[FAKE_DEVICES] && b->device == c->device;
+	return b->context == c && b->how != PHYSICAL && b->kind != FAKE_PINNED;
+}
+
 static void end_context(const struct context *c)
 {
 	pthread_mutex_lock(&fake_lock);
 	for (size_t i = 0; i < fake_block_end; i++)
-		if (fake_blocks[i].addr && fake_blocks[i].context == c &&
-		    fake_blocks[i].how != PHYSICAL && fake_blocks[i].kind != FAKE_PINNED &&
-		    /* a pool belongs to its device, whoever takes from it */
-		    (fake_blocks[i].how != ASYNC || fake_blocks[i].device == c->device))
+		if (fake_blocks[i].addr && goes_with(&fake_blocks[i], c))
 			fake_drop(&fake_blocks[i]);
 	pthread_mutex_unlock(&fake_lock);
 }
