@@ -6,7 +6,6 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <inttypes.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,18 +23,6 @@ struct limit {
 	uint64_t used, most;
 };
 
-static uint64_t number_in(const char *path)
-{
-	uint64_t v = 0;
-	FILE *f = fopen(path, "re");
-
-	if (f && fscanf(f, "%" SCNu64, &v) != 1) /* "max" */
-		v = 0;
-	if (f)
-		fclose(f);
-	return v;
-}
-
 static void machine(struct limit *l)
 {
 	uint64_t total = 0, available = 0;
@@ -52,33 +39,13 @@ static void machine(struct limit *l)
 	l->used = total > available ? (total - available) * 1024 : 0;
 }
 
-/* The smallest limit over our cgroup and its ancestors, with the use of that one; version 2. */
 static void cgroup(struct limit *l)
 {
-	char path[PATH_MAX] = "", group[PATH_MAX - 64];
-	FILE *f = fopen("/proc/self/cgroup", "re");
-	uint64_t most;
+	struct cgroup c;
 
-	l->most = l->used = 0;
-	while (f && fgets(path, sizeof(path), f) && strncmp(path, "0::", 3) != 0)
-		path[0] = '\0';
-	if (f)
-		fclose(f);
-	path[strcspn(path, "\n")] = '\0';
-	if (!path[0])
-		return;
-	snprintf(group, sizeof(group), "/sys/fs/cgroup%.*s", PATH_MAX - 128, path + 3);
-	for (char *slash;
-	     (slash = strrchr(group, '/')) && strlen(group) >= strlen("/sys/fs/cgroup");
-	     *slash = '\0') {
-		snprintf(path, sizeof(path), "%s/memory.max", group);
-		most = number_in(path);
-		if (!most || (l->most && most >= l->most))
-			continue;
-		l->most = most;
-		snprintf(path, sizeof(path), "%s/memory.current", group);
-		l->used = number_in(path);
-	}
+	cgroup_read("", &c);
+	l->most = c.limit;
+	l->used = c.limited_usage;
 }
 
 static int level_of(const struct limit *l)
