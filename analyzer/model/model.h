@@ -19,8 +19,8 @@
 #include <stdint.h>
 
 #include "memtrace/events.h"
-#include "model/gpu.h"
 #include "model/cow.h"
+#include "model/gpu.h"
 #include "model/resident.h"
 #include "model/sampled.h"
 #include "model/shm.h"
@@ -139,6 +139,12 @@ struct backing_event {
 	int64_t delta; /* bytes: + made, - given back */
 };
 
+/* What a process counts with in the tree's proportional size, from that time to the next or its end. */
+struct pss_point {
+	int64_t time;
+	uint64_t bytes;
+};
+
 /* A phase that the program told of. */
 struct phase {
 	char *name;
@@ -202,6 +208,8 @@ struct process {
 	struct mt_ev_before before; /* each value one more than measured, 0: not measured */
 	struct sample *samples;
 	size_t sample_count;
+	struct pss_point *pss;
+	size_t pss_count;
 	struct thread_info *threads;
 	size_t thread_count;
 	struct child_event *children;
@@ -268,7 +276,8 @@ struct model {
 	uint64_t events, lost_events;
 	uint64_t unknown_frees, missed_frees; /* not of blocks from before a late beginning: */
 	uint64_t older_frees;
-	uint64_t cow_extra; /* bytes that families of forked processes hold more than once, at most */
+	uint64_t
+		cow_extra; /* bytes that families of forked processes hold more than once, at most */
 	bool cow_known;
 	uint64_t tree_peak_pss; /* sum over processes of PSS at one time; 0: not measured */
 	int64_t tree_peak_time;
@@ -279,9 +288,6 @@ struct model {
 
 /* The value of a fact of a process, or of its nearest ancestor that has it; NULL: none. */
 const char *process_fact(const struct model *m, const struct process *p, const char *key);
-
-/* Since when the value of a process's first sample stands for it: it began a little before. */
-int64_t process_first_known(const struct process *p, int64_t sampled);
 
 /* What processes of a stopped trace still held cannot be told: it becomes 0. */
 void model_forget_live(struct model *m);
