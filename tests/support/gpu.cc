@@ -40,6 +40,7 @@ void ExpectLedger(const TempDir &dir, const std::string &out, long under_way)
 	Json kinds = report["trace"]["by_kind"];
 	long live = 0, taken = 0, pinned = 0, pinned_taken = 0, managed = 0, registered = 0;
 	auto ledger = Facts(out, "ledger");
+	std::map<std::string, long> by_site;
 
 	ASSERT_FALSE(ledger.empty()) << out;
 	for (auto &l : ledger) {
@@ -64,6 +65,14 @@ void ExpectLedger(const TempDir &dir, const std::string &out, long under_way)
 	EXPECT_EQ(OrZero(kinds["managed"]["live_bytes"]), managed);
 	EXPECT_EQ(OrZero(kinds["pinned"]["live_bytes"]), pinned);
 	EXPECT_EQ(OrZero(kinds["pinned"]["allocations"]), pinned_taken);
+	for (size_t i = 0; i < report["sites"].size(); i++) {
+		Json site = report["sites"][i];
+
+		by_site[site["kind"].Text()] += site["live_bytes"].Long();
+	}
+	EXPECT_EQ(by_site["device"], live);
+	EXPECT_EQ(by_site["managed"], managed);
+	EXPECT_EQ(by_site["pinned"], pinned);
 	if (report["gpu"].size()) {
 		Json p = report["gpu"][(size_t)0]["processes"][(size_t)0];
 
