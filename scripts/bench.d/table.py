@@ -30,6 +30,7 @@ BUDGETS = {
     "analyzer.speed": (">=", 25, "M/s"),
     "analyzer.gib": ("<=", 15, "s"),
     "stalls.p9999": ("<=", 1, "ms"),
+    "detach.speed": ("<=", 1.01, "x"),
     "threads.growth": ("<=", 1, "MiB"),  # "flat"
 }
 
