@@ -257,6 +257,7 @@ enum mt_scan_reason {
 enum mt_scan_scope {
 	MT_SCAN_ALL = 0,
 	MT_SCAN_PRIVATE = 1, /* private and writable: what a fork shares until it is written to */
+	MT_SCAN_NONE = 2, /* none: nothing faulted since this process's last walk of that one */
 };
 
 /* mt_ev_range.flags */

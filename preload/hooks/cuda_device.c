@@ -30,6 +30,7 @@ static struct {
 	int (*pool_attribute)(void *pool, int attribute, uint64_t *value);
 	int (*device_pool)(void **pool, int device); /* cuDeviceGetMemPool */
 	int (*range)(uint64_t *base, size_t *size, uint64_t addr);
+	int (*capturing)(uint64_t stream, int *status); /* cuStreamIsCapturing */
 } ask;
 
 static const struct {
@@ -45,6 +46,7 @@ static const struct {
 	{ { "cuMemPoolGetAttribute" }, offsetof(__typeof__(ask), pool_attribute) },
 	{ { "cuDeviceGetMemPool" }, offsetof(__typeof__(ask), device_pool) },
 	{ { "cuMemGetAddressRange_v2" }, offsetof(__typeof__(ask), range) },
+	{ { "cuStreamIsCapturing" }, offsetof(__typeof__(ask), capturing) },
 };
 
 static void *driver_handle; /* atomic; libcuda's */
@@ -147,6 +149,15 @@ uint64_t mt_cuda_size_of(uint64_t addr)
 	if (mt_gpu_muted || !ask.range || ask.range(&base, &size, addr) != 0)
 		return 0;
 	return size;
+}
+
+/* Not asked of the default streams: that would be an error while another one captures. */
+int mt_cuda_is_captured(uint64_t stream)
+{
+	int status = 0;
+
+	return stream > 2 && !mt_gpu_muted && ask.capturing &&
+	       ask.capturing(stream, &status) == 0 && status == 1;
 }
 
 int mt_cuda_device_is_alive(int device)
