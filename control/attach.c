@@ -14,14 +14,13 @@
 #include <unistd.h>
 
 #include "control.h"
-#include "inject.h"
 #include "page.h"
 
 #define WAIT_MS 30000 /* unless --wait says otherwise */
 #define SILENT_MS 500 /* after which we say that we wait */
 #define CHILD_MS 400 /* that one of several processes gets to answer */
+#define CHILD_MOMENT_S 3 /* in which a safe moment is looked for in one of them */
 #define POLL_MS 2
-#define REACH_TRIES 60
 
 static volatile sig_atomic_t interrupted;
 
@@ -184,42 +183,17 @@ static int arm(struct target *t, const struct wish *w, uint32_t flags, const cha
 {
 	uint64_t until = w->duration_ns ? now_ns() + w->duration_ns : 0;
 	struct mt_control_before before;
+	char older[MT_CONTROL_OLDER];
 
-	process_measure(t->pid, &before);
-	if (target_ask(t, MT_CONTROL_ARM, flags, until, &before, text, bytes) < 0) {
+	process_measure(t->pid, &before, older);
+	if (target_ask(t, MT_CONTROL_ARM, flags, until, &before, older, text, bytes) < 0) {
 		complain("another memtrace is talking to process %d", (int)t->pid);
 		return 0;
 	}
-	return await(t, "begins to record", w->wait_ms, result);
-}
-
-/* Opens the page of a process; one that was started without the shim gets it first, unless a killed
- * memtrace's thread is just at that. 0 or -1. */
-static int reach(struct target *t, pid_t pid, const struct wish *w)
-{
-	const char *log = getenv("MEMTRACE_LOG");
-	struct inject_report report;
-	char why[512];
-	enum reach got;
-
-	for (int tries = 0;; tries++) {
-		got = target_open(t, pid, why, sizeof(why));
-		if ((got != NO_SHIM && got != NO_PAGE) || tries == REACH_TRIES)
-			break;
-		if (tries % 2) {
-			sleep_ms(SILENT_MS / 10);
-			continue;
-		}
-		if (inject_shim(pid, w->wait_ms / 1e3, &report) < 0)
-			return -1;
-		if (log && (!strcmp(log, "info") || !strcmp(log, "debug")))
-			complain("put the shim into process %d; one thread (%d) was held up for "
-				 "%.1f ms, %u looked at",
-				 (int)pid, (int)report.tid, report.stopped_ms, report.tries);
-	}
-	if (got != REACHED)
-		complain("cannot attach to process %d: %s", (int)pid, why);
-	return got == REACHED ? 0 : -1;
+	if (!await(t, "begins to record", w->wait_ms, result))
+		return 0;
+	say_took(t, "to begin");
+	return 1;
 }
 
 /* ---- children ---------------------------------------------------------------------------------------- */
@@ -232,14 +206,14 @@ struct tree {
  * is silent finds the request at its next event. */
 static void arm_child(const struct target *t, const struct wish *w, pid_t pid, struct tree *tree)
 {
-	char text[2 * MT_CONTROL_TEXT];
+	char text[2 * MT_CONTROL_TEXT], older[MT_CONTROL_OLDER];
 	struct mt_control_before before;
 	uint64_t end = now_ns() + CHILD_MS * 1000000ull;
 	struct target child;
 	int result = 0, answered = 0;
 	size_t bytes;
 
-	if (kill(pid, 0) < 0 || reach(&child, pid, w) < 0) {
+	if (kill(pid, 0) < 0 || reach(&child, pid, CHILD_MOMENT_S) < 0) {
 		tree->without += kill(pid, 0) == 0;
 		return;
 	}
@@ -247,10 +221,11 @@ static void arm_child(const struct target *t, const struct wish *w, pid_t pid, s
 	bytes = w->text_bytes + 1 +
 		(size_t)snprintf(text + w->text_bytes, sizeof(text) - w->text_bytes, "TRACE=%.*s",
 				 (int)MT_CONTROL_TEXT - 1, t->page->token);
-	process_measure(pid, &before);
+	process_measure(pid, &before, older);
 	if (child.page->self.state == MT_CONTROL_DORMANT &&
 	    target_ask(&child, MT_CONTROL_ARM, MT_CONTROL_TREE | MT_CONTROL_JOIN,
-		       w->duration_ns ? now_ns() + w->duration_ns : 0, &before, text, bytes) == 0) {
+		       w->duration_ns ? now_ns() + w->duration_ns : 0, &before, older, text,
+		       bytes) == 0) {
 		while ((answered = target_answered(&child, &result)) == 0 && now_ns() < end)
 			sleep_ms(POLL_MS);
 		tree->silent += answered == 0;
@@ -317,16 +292,21 @@ static int stop_one(struct target *t, int wait_ms, int is_child)
 	uint64_t end = now_ns() + (uint64_t)wait_ms * 1000000u;
 	int result = 0;
 
-	if (target_ask(t, MT_CONTROL_DISARM, 0, 0, NULL, "", 0) < 0) {
+	if (target_ask(t, MT_CONTROL_DISARM, 0, 0, NULL, NULL, "", 0) < 0) {
 		complain("another memtrace is talking to process %d", (int)t->pid);
 		return 1;
 	}
 	if (!await(t, is_child ? NULL : "stops recording", wait_ms, &result))
 		return !(is_child && process_is_gone(t->pid));
+	say_took(t, "to end");
 	while (!is_over(t) && now_ns() < end && !interrupted && !process_is_gone(t->pid)) {
 		__atomic_store_n(&t->page->self.word, MT_CONTROL_CALL, __ATOMIC_SEQ_CST);
 		sleep_ms(POLL_MS);
 	}
+	/* Where the shim was put in, the page goes last. */
+	while (__atomic_load_n(&t->page->self.state, __ATOMIC_ACQUIRE) == MT_CONTROL_LEFT &&
+	       now_ns() < end && !interrupted && target_has_page(t))
+		sleep_ms(POLL_MS);
 	return result == 0 || result == -ESRCH ? 0 : 1;
 }
 
@@ -400,7 +380,7 @@ int command_attach(int argc, char **argv)
 
 	if (err)
 		return err;
-	if (reach(&t, w.pid, &w) < 0)
+	if (reach(&t, w.pid, w.wait_ms / 1e3) < 0)
 		return 1;
 	if (t.page->self.state == MT_CONTROL_OFF) {
 		complain("cannot attach to process %d: the shim is off there for good", (int)w.pid);
@@ -493,7 +473,7 @@ int command_mark(int argc, char **argv)
 		return 1;
 	}
 	catch_signals();
-	err = target_ask(&t, MT_CONTROL_MARK, 0, 0, NULL, argv[2], strlen(argv[2])) < 0 ||
+	err = target_ask(&t, MT_CONTROL_MARK, 0, 0, NULL, NULL, argv[2], strlen(argv[2])) < 0 ||
 	      !await(&t, "is marked", WAIT_MS, &result) || result < 0;
 	target_close(&t);
 	return err;

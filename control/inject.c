@@ -104,6 +104,12 @@ static int try_thread(struct search *search, pid_t tid, enum call_result *result
 	search->report->tries++;
 	switch (thread_stop(tid, &s)) {
 	case STOP_DENIED:
+		thread_free(&s);
+		if (inject_tracer(search->target->pid, tid)) {
+			snprintf(search->why, search->size, "another process traces its thread %d",
+				 tid);
+			return 0;
+		}
 		inject_denied("/proc", search->target->pid, errno, search->why, search->size);
 		return -1;
 	case STOP_STUCK:
@@ -185,13 +191,41 @@ static int search_moment(struct search *search, double wait_s, enum call_result 
 			done = try_thread(search, c.tids[i], result);
 		if (done || search->stuck)
 			break;
+		if (inject_status(search->target->pid, "VmSize", 10, -1) < 0) {
+			snprintf(search->why, search->size, "it has ended meanwhile");
+			break;
+		}
 		nap_ms(pause);
 		pause = pause < 50 ? pause * 1.5 : 50;
 	} while (clock_ms() < until);
 	free(c.tids);
-	if (!done)
+	if (!done && strcmp(search->why, "it has ended meanwhile") != 0)
 		say_no_moment(search, left_out, wait_s);
 	return done > 0 ? 0 : -1;
+}
+
+/*
+ * A memtrace that was killed traces its thread until it has ended, which may take a while on a busy
+ * machine; one that is at work does so for a moment.
+ */
+static void wait_for_other(pid_t pid, double wait_s)
+{
+	double until = clock_ms() + wait_s * 1e3;
+	char path[64], name[32] = "";
+	pid_t tracer;
+	FILE *f;
+
+	while ((tracer = inject_tracer(pid, pid)) && clock_ms() < until) {
+		snprintf(path, sizeof(path), "/proc/%d/comm", (int)tracer);
+		f = fopen(path, "re");
+		if (f && !fgets(name, sizeof(name), f))
+			name[0] = '\0';
+		if (f)
+			fclose(f);
+		if (f && strcmp(name, "memtrace\n") != 0)
+			return; /* a debugger */
+		nap_ms(10);
+	}
 }
 
 static int inject_here(pid_t pid, double wait_s, struct inject_report *report)
@@ -205,7 +239,12 @@ static int inject_here(pid_t pid, double wait_s, struct inject_report *report)
 
 	if (find_part("libmemtrace.so", shim, sizeof(shim)) < 0)
 		return -1;
-	if (inject_verdict(pid, shim, why, sizeof(why)) < 0 || walk_open(why, sizeof(why)) < 0 ||
+	wait_for_other(pid, wait_s);
+	if (inject_verdict(pid, shim, why, sizeof(why)) < 0)
+		return refused(pid, why);
+	if (inject_python(pid, shim))
+		return 0;
+	if (inject_shadow_verdict(pid, why, sizeof(why)) < 0 || walk_open(why, sizeof(why)) < 0 ||
 	    tracee_open(&target, pid, why, sizeof(why)) < 0)
 		return refused(pid, why);
 	if (search_moment(&search, wait_s, &result) < 0 ||

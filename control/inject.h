@@ -9,7 +9,7 @@
 #include <sys/types.h>
 
 struct inject_report {
-	pid_t tid; /* of the thread that was diverted */
+	pid_t tid; /* of the thread that was diverted; 0: none, its Python did it */
 	double stopped_ms; /* how long it did nothing of its own; all others ran on */
 	unsigned int tries; /* threads that were looked at */
 };

@@ -2,6 +2,7 @@
  * The parts of the injector, in the order in which they are used:
  *
  *   inject_verdict.c  what speaks against it, from /proc alone
+ *   inject_python.c   a Python that does it by itself
  *   inject_tracee.c   memory, modules and symbols of the process
  *   inject_thread.c   stopping one thread, and letting it go as if nothing had been
  *   inject_walk.c     is this moment of this thread a safe one?
@@ -31,6 +32,18 @@ void inject_denied(const char *proc, pid_t pid, int error, char *why, size_t siz
 
 /* The number behind "Name:" in /proc/PID/status, or `missing`. */
 long inject_status(pid_t pid, const char *name, int base, long missing);
+
+/* Who traces the thread; 0: nobody. */
+pid_t inject_tracer(pid_t pid, pid_t tid);
+
+/* Does a thread with this /proc/PID/status have a shadow stack? Diverted code could not return there. */
+int inject_has_shadow_stack(const char *status);
+int inject_shadow_verdict(pid_t pid, char *why, size_t size);
+
+/* ---- inject_python.c ------------------------------------------------------------------------- */
+
+/* 1: the process's own interpreter has loaded the shim; 0: it can't, or has not in time. */
+int inject_python(pid_t pid, const char *shim);
 
 /* ---- inject_tracee.c ------------------------------------------------------------------------- */
 

@@ -76,6 +76,14 @@ long inject_status(pid_t pid, const char *name, int base, long missing)
 	return status_read(pid, text) < 0 ? missing : number(text, name, base, missing);
 }
 
+pid_t inject_tracer(pid_t pid, pid_t tid)
+{
+	char path[64], text[STATUS_MAX];
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/status", (int)pid, (int)tid);
+	return slurp(path, text, sizeof(text)) > 0 ? (pid_t)number(text, "TracerPid", 10, 0) : 0;
+}
+
 /* Is there a process at all, and one that can be spoken to? */
 static int state_verdict(pid_t pid, const char *status, char *why, size_t size)
 {
@@ -197,6 +205,26 @@ static int place_verdict(pid_t pid, const char *shim, char *why, size_t size)
 	return REFUSE("it sees other files than we do (a container or chroot), and not %s; run "
 		      "memtrace in there, or mount that file at the same place",
 		      shim);
+}
+
+int inject_has_shadow_stack(const char *status)
+{
+	const char *features = field(status, "x86_Thread_features");
+	const char *found = features ? strstr(features, "shstk") : NULL;
+
+	return found && !memchr(features, '\n', (size_t)(found - features));
+}
+
+int inject_shadow_verdict(pid_t pid, char *why, size_t size)
+{
+	char status[STATUS_MAX];
+
+	if (status_read(pid, status) < 0 || !inject_has_shadow_stack(status))
+		return 0;
+	return REFUSE(
+		"it runs with a shadow stack (CET), which a diverted thread could not return by; "
+		"start it with memtrace run, or without that (GLIBC_TUNABLES="
+		"glibc.cpu.x86_shstk=off)");
 }
 
 int inject_verdict(pid_t pid, const char *shim, char *why, size_t size)

@@ -108,7 +108,10 @@ static enum reach no_folder(pid_t pid, char *why, size_t size)
 		snprintf(why, size, "there is no such process");
 		return NO_PROCESS;
 	}
-	if (st.st_uid != geteuid())
+	if (st.st_uid != geteuid() && process_field(pid, "status", "Uid") == geteuid())
+		snprintf(why, size,
+			 "it has changed its privileges (a setuid program); run memtrace as root");
+	else if (st.st_uid != geteuid())
 		snprintf(why, size,
 			 "it belongs to another user (uid %u); only that user and root may attach",
 			 (unsigned int)st.st_uid);
@@ -167,6 +170,26 @@ enum reach target_open(struct target *t, pid_t pid, char *why, size_t size)
 	return t->fd >= 0 ? REACHED : not_found(pid, strange, why, size);
 }
 
+int target_has_page(const struct target *t)
+{
+	struct stat ours, there;
+	struct dirent *entry;
+	char path[320];
+	int found = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)t->pid);
+	dir = fstat(t->fd, &ours) == 0 ? opendir(path) : NULL;
+	while (dir && !found && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%s", (int)t->pid, entry->d_name);
+		found = stat(path, &there) == 0 && there.st_dev == ours.st_dev &&
+			there.st_ino == ours.st_ino;
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
 void target_close(struct target *t)
 {
 	if (t->page != MAP_FAILED)
@@ -194,7 +217,8 @@ static int lock(int fd)
 }
 
 int target_ask(struct target *t, enum mt_control_command command, uint32_t flags, uint64_t until_ns,
-	       const struct mt_control_before *before, const char *text, size_t text_bytes)
+	       const struct mt_control_before *before, const char *older, const char *text,
+	       size_t text_bytes)
 {
 	struct mt_control_request *to = &t->page->request, r = { .command = command };
 	size_t rest = offsetof(struct mt_control_request, command);
@@ -210,6 +234,8 @@ int target_ask(struct target *t, enum mt_control_command command, uint32_t flags
 	r.text_bytes = (uint32_t)text_bytes;
 	if (before)
 		r.before = *before;
+	if (before && older)
+		memcpy(t->page->older, older, before->older_bytes);
 	/* The number last: whoever looks before that finds nothing asked. */
 	memcpy((char *)to + rest, (char *)&r + rest, sizeof(r) - rest);
 	memcpy(t->page->text, text, text_bytes);
@@ -251,7 +277,7 @@ int target_call(struct target *t, enum mt_control_command command, uint32_t flag
 	int answered;
 
 	*result = -EBUSY;
-	if (target_ask(t, command, flags, 0, NULL, text, text_bytes) < 0)
+	if (target_ask(t, command, flags, 0, NULL, NULL, text, text_bytes) < 0)
 		return 0;
 	while ((answered = target_answered(t, result)) == 0 && now_ns() < end)
 		sleep_ms(1);

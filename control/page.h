@@ -31,12 +31,16 @@ enum reach {
 enum reach target_open(struct target *t, pid_t pid, char *why, size_t size);
 void target_close(struct target *t);
 
+/* Does the process still have this page open? */
+int target_has_page(const struct target *t);
+
 /*
  * Asks: takes the page's lock and puts the request there. 0, or -1: another `memtrace` has the lock
- * for longer than a second. before, text: NULL, or as control.h has them.
+ * for longer than a second. before, older, text: NULL, or as control.h has them.
  */
 int target_ask(struct target *t, enum mt_control_command command, uint32_t flags, uint64_t until_ns,
-	       const struct mt_control_before *before, const char *text, size_t text_bytes);
+	       const struct mt_control_before *before, const char *older, const char *text,
+	       size_t text_bytes);
 
 /* Has it answered? 1: yes, *result is what came of it; 0: not yet; -1: the process is gone. Calls
  * again each time. */
@@ -52,6 +56,15 @@ int target_call(struct target *t, enum mt_control_command command, uint32_t flag
 /* Path of the trace that the process writes; empty: none. At most `size` - 1 bytes. */
 void target_trace(const struct target *t, char *out, size_t size);
 
+/*
+ * reach.c: opens the page of a process; one that was started without the shim gets it first. wait_s:
+ * how long to look for a safe moment. 0, or -1 after a line that says why not.
+ */
+int reach(struct target *t, pid_t pid, double wait_s);
+
+/* With MEMTRACE_LOG=info: how long the last request held up the thread that answered. */
+void say_took(const struct target *t, const char *what);
+
 /* pid and all its descendants, parents first; *list is allocated. How many. */
 size_t process_tree(pid_t pid, pid_t **list);
 
@@ -63,8 +76,8 @@ int process_is_gone(pid_t pid); /* or has ended and is not waited for yet */
 /* A number after "key:" in /proc/PID/FILE, in kB there; -1: not there. */
 int64_t process_field(pid_t pid, const char *file, const char *key);
 
-/* What the process holds at this moment. */
-void process_measure(pid_t pid, struct mt_control_before *before);
+/* older.c: what the process holds at this moment; `older` gets the parts of it as text. */
+void process_measure(pid_t pid, struct mt_control_before *before, char older[MT_CONTROL_OLDER]);
 
 uint64_t now_ns(void); /* CLOCK_MONOTONIC */
 void sleep_ms(int ms);

@@ -16,6 +16,7 @@
 #include <malloc.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "core/arenas.h"
 #include "core/clock.h"
@@ -39,6 +40,7 @@
 #include "sys/sys.h"
 
 #define STACK_BYTES ((size_t)128 << 10)
+#define FORK_NAPS 200 /* of half a millisecond, that a fork waits */
 #define PATIENCE 1000 /* calls that are left to a thread that can look at the allocator */
 
 static uint32_t serving; /* atomic; a thread is in here */
@@ -57,6 +59,18 @@ static int may_be_handler(void)
 	return mt_sys4(SYS_rt_sigprocmask, 0, NULL, &blocked, sizeof(blocked)) < 0 || blocked;
 }
 
+static void say_older(struct mt_thread *t, const struct mt_control_before *b)
+{
+	static char copy[MT_CONTROL_OLDER]; /* the page may be changing */
+	uint32_t bytes = b->older_bytes;
+
+	if (!bytes || bytes > sizeof(copy))
+		return;
+	memcpy(copy, mt_control.older, bytes);
+	if (mt_control_hash(copy, bytes) == b->older_check)
+		MT_EMIT(t, older, .time = mt_clock_now(), .text = { copy, bytes });
+}
+
 static void say_before(struct mt_thread *t, const struct mt_control_before *b, uint64_t started)
 {
 	struct mallinfo2 heap = { 0 };
@@ -72,6 +86,7 @@ static void say_before(struct mt_thread *t, const struct mt_control_before *b, u
 		.heap_arena = known ? heap.arena + 1 : 0, .anon = b->anon, .swap = b->swap,
 		.file = b->file, .shmem = b->shmem, .brk = b->heap, .stacks = b->stacks,
 		.libraries = b->libraries);
+	say_older(t, b);
 	MT_SELF_END();
 }
 
@@ -255,8 +270,11 @@ static void serve(void)
 		return;
 	postponed = 0;
 	if (asked > 0) {
+		uint64_t begun = mt_clock_monotonic_ns();
+
 		mt_control.why[0] = '\0';
 		mt_control_own.result = perform(&r);
+		mt_control_own.took_ns = mt_clock_monotonic_ns() - begun;
 		/* A fork is under way, or the last recording is not over: at the next event. */
 		if (mt_control_own.result == -EAGAIN)
 			return;
@@ -303,6 +321,16 @@ static void attend(void)
 	mt_tls.guard = outer;
 	__atomic_store_n(&serving, 0, __ATOMIC_RELEASE);
 	errno = saved;
+}
+
+/* A child that is made in the middle of it could use nothing of what it finds. */
+void mt_arm_wait(void)
+{
+	struct timespec rest = { 0, 500000 };
+
+	for (int i = 0;
+	     i < FORK_NAPS && !mt_tls.guard && __atomic_load_n(&serving, __ATOMIC_ACQUIRE); i++)
+		mt_sys2(SYS_nanosleep, &rest, 0);
 }
 
 void mt_arm_prepare(void)

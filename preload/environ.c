@@ -3,6 +3,9 @@
  * may run in another folder), and MEMTRACE_TRACE, which names the trace to join. The program's own
  * strings are not touched: `environ` gets a new vector in the shim's memory, as setenv would make.
  *
+ * Where the shim was loaded late, `environ` is left alone, for other threads may be using it. There a program
+ * that is started while children are recorded is handed both entries with its exec.
+ *
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <dlfcn.h>
@@ -17,6 +20,8 @@
 #include "out/process.h"
 #include "sys/fmt.h"
 #include "sys/sys.h"
+
+#define CHILD_ENTRIES 8192u /* of an environment; a longer one is left as it is */
 
 static char *token; /* MEMTRACE_TRACE's value in the environment; NULL: there is none */
 static char *token_number; /* the 8 digits in MEMTRACE_TRACE's value */
@@ -177,4 +182,60 @@ void mt_environ_install(void)
 	fresh[n] = NULL;
 	environ = fresh;
 	mt_process_on_number = mt_environ_number;
+}
+
+/* ---- programs started where the shim was loaded late ------------------------------------------------ */
+
+static char late_token[MT_PATH_MAX + 256] = "MEMTRACE_TRACE=";
+static char late_shim[MT_PATH_MAX];
+
+void mt_environ_late(void)
+{
+	own_path(late_shim, sizeof(late_shim));
+	token = late_token + sizeof("MEMTRACE_TRACE=") - 1;
+	mt_process_on_number = mt_environ_number;
+}
+
+static const char *preload_of(char *const envp[], size_t *count)
+{
+	const char *found = NULL;
+
+	for (*count = 0; envp && envp[*count] && *count < CHILD_ENTRIES; ++*count)
+		if (!strncmp(envp[*count], "LD_PRELOAD=", 11))
+			found = envp[*count] + 11;
+	return found;
+}
+
+size_t mt_environ_child_room(char *const envp[])
+{
+	const char *preload;
+	size_t count;
+
+	if (!late_shim[0] || !late_token[sizeof("MEMTRACE_TRACE=") - 1])
+		return 0;
+	preload = preload_of(envp, &count);
+	if (count == CHILD_ENTRIES || (preload && strstr(preload, late_shim)))
+		return 0;
+	return (count + 3) * sizeof(*envp) + sizeof(late_shim) + 32 +
+	       (preload ? strlen(preload) : 0);
+}
+
+char *const *mt_environ_child(void *room, char *const envp[])
+{
+	char **vector = room, *text;
+	const char *preload;
+	size_t count, n = 0;
+
+	preload = preload_of(envp, &count);
+	text = (char *)(vector + count + 3);
+	mt_fmt(text, sizeof(late_shim) + 32 + (preload ? strlen(preload) : 0), "LD_PRELOAD=%s%s%s",
+	       late_shim, preload && *preload ? ":" : "", preload ? preload : "");
+	vector[n++] = text;
+	vector[n++] = late_token;
+	for (size_t i = 0; i < count; i++)
+		if (strncmp(envp[i], "LD_PRELOAD=", 11) != 0 &&
+		    strncmp(envp[i], "MEMTRACE_TRACE=", 15) != 0)
+			vector[n++] = envp[i];
+	vector[n] = NULL;
+	return vector;
 }

@@ -23,6 +23,7 @@
 #include "record/record.h"
 #include "samplers/cow.h"
 #include "samplers/sampler.h"
+#include "slots.h"
 #include "stack/stack.h"
 #include "sys/log.h"
 #include "sys/sys.h"
@@ -30,6 +31,8 @@
 /* Of the fork this thread is making. Thread-local: several threads may fork at once. */
 static __thread struct mt_fork_info pending __attribute__((tls_model("initial-exec")));
 static __thread int made __attribute__((tls_model("initial-exec")));
+static __thread int waited
+	__attribute__((tls_model("initial-exec"))); /* handlers may come in between */
 
 static int recording(void)
 {
@@ -39,6 +42,10 @@ static int recording(void)
 static void fork_prepare(void)
 {
 	made = 0;
+	waited = mt_late;
+	if (waited)
+		mt_slots_fork();
+	mt_arm_wait();
 	if (!recording() || mt_tls.guard)
 		return;
 	pending.inexact = !mt_gate_close(mt_tls.thread);
@@ -49,6 +56,9 @@ static void fork_prepare(void)
 
 static void fork_parent(void)
 {
+	if (waited)
+		mt_slots_forked(0);
+	waited = 0;
 	if (!made)
 		return;
 	mt_gate_open();
@@ -99,6 +109,7 @@ static void fork_child(void)
 {
 	int was_made = made;
 
+	mt_slots_forked(1);
 	made = 0;
 	if (was_made)
 		child_reset(pending.time, pending.inexact);

@@ -228,7 +228,7 @@ static void introduce(int late)
 	mt_pressure_mark = pressure_mark;
 	mt_pages_before = mt_record_looked;
 	mt_cow_init((uint64_t)mt_config.cow_interval);
-	mt_sampler_init(t, (uint64_t)mt_config.interval);
+	mt_sampler_init(t, (uint64_t)mt_config.interval, late);
 }
 
 int mt_recording_begin(int late)
@@ -415,6 +415,7 @@ int mt_late_start(int first)
 		start_dormant();
 		mt_bounds_late(pid);
 		mt_cxx_decide(1);
+		mt_environ_late();
 		mt_arm_prepare();
 		mt_fork_init();
 		on_exit(at_exit, NULL);

@@ -6,6 +6,7 @@
 #ifndef MEMTRACE_PRELOAD_INIT_H
 #define MEMTRACE_PRELOAD_INIT_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* Recording begins: trace, dictionaries, first records. late: not at the program's start. 0 or
@@ -20,6 +21,9 @@ void mt_arm_prepare(void);
 
 /* In a forked child, after everything else: a control page of its own. */
 void mt_arm_child(void);
+
+/* Before a fork: recording that is just beginning or ending in another thread gets to do so. */
+void mt_arm_wait(void);
 
 /* In a forked child: is it to record, as its parent does? */
 int mt_arm_child_records(void);
@@ -39,6 +43,12 @@ void mt_environ_install(void);
  * a copy of the vector sees it. */
 void mt_environ_renew(int with);
 void mt_environ_number(uint32_t number);
+
+/* Loaded late: programs that are started while children are recorded get both entries with their exec.
+ * room: how many bytes of `room` that takes; 0: the environment stays as it is. */
+void mt_environ_late(void);
+size_t mt_environ_child_room(char *const envp[]);
+char *const *mt_environ_child(void *room, char *const envp[]);
 
 /* Decides, at the first call of any hook, whether C++ operators are recorded (hooks/cxx.c); if not,
  * they are taken out of our symbol table. recording: the shim records, or may later. */

@@ -76,7 +76,6 @@ static struct changed *changed; /* mapped while slots are changed; NULL: they ar
 static const void *seen[SEEN_MAX]; /* dynamic sections of modules that were looked at */
 static uint32_t seen_count;
 static unsigned long long unloads; /* ld.so's count when `seen` was right */
-static uint32_t busy; /* atomic; pid of who changes slots */
 static int with_cxx;
 
 static uintptr_t real_of(uint32_t i)
@@ -84,18 +83,15 @@ static uintptr_t real_of(uint32_t i)
 	return *(uintptr_t *)entries[i].real;
 }
 
-/* A lock of ours that nobody waits for. One that a forked child finds taken is nobody's. */
-static int take(void)
+/* Whoever had the lock and is gone may have looked at half a module. */
+static int take(int may_wait)
 {
-	uint32_t self = (uint32_t)mt_sys_getpid(), owner = __atomic_load_n(&busy, __ATOMIC_RELAXED);
+	int was_left = 0,
+	    taken = may_wait ? mt_slots_lock_between_forks(&was_left) : mt_slots_lock(&was_left);
 
-	return owner != self && __atomic_compare_exchange_n(&busy, &owner, self, 0,
-							    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
-}
-
-static void give(void)
-{
-	__atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
+	if (was_left)
+		seen_count = 0;
+	return taken;
 }
 
 /* ---- the real functions -------------------------------------------------------------------------- */
@@ -381,7 +377,7 @@ int mt_slots_install(int cxx)
 {
 	int err = -ENOMEM;
 
-	if (!take())
+	if (!take(1))
 		return -EBUSY;
 	with_cxx = cxx;
 	if (!changed) {
@@ -391,7 +387,7 @@ int mt_slots_install(int cxx)
 	}
 	if (changed)
 		err = change_all();
-	give();
+	mt_slots_unlock();
 	return err;
 }
 
@@ -413,12 +409,12 @@ __attribute__((used)) static void *dlopen_and_change(const char *file, int mode)
 	int saved = errno;
 	uint32_t guard = mt_tls.guard;
 
-	if (handle && take()) {
+	if (handle && take(1)) {
 		mt_tls.guard = MT_GUARD_SELF;
 		if (changed)
 			change_all();
 		mt_tls.guard = guard;
-		give();
+		mt_slots_unlock();
 	}
 	errno = saved;
 	return handle;
@@ -462,7 +458,7 @@ int mt_slots_remove(void)
 
 	if (!changed)
 		return 1;
-	if (__atomic_load_n(&mt_modules_unloading, __ATOMIC_SEQ_CST) || !take())
+	if (__atomic_load_n(&mt_modules_unloading, __ATOMIC_SEQ_CST) || !take(0))
 		return 0;
 	p.text = p.line = maps_read();
 	for (uint32_t i = 0; p.text && i < mt_slots_count; i++) {
@@ -478,6 +474,6 @@ int mt_slots_remove(void)
 		mt_sys_munmap(changed, CHANGED_MAX * sizeof(*changed));
 		changed = NULL;
 	}
-	give();
+	mt_slots_unlock();
 	return !changed;
 }

@@ -22,6 +22,16 @@ int mt_slots_install(int cxx);
 /* Changes them back; takes no lock. 1: done; 0: not now (somebody is loading or unloading). */
 int mt_slots_remove(void);
 
+/* slots_lock.c. One thread at a time changes slots; nobody waits for it. One that a forked child finds
+ * taken is nobody's: *was_left is set. The second waits until nobody forks, or returns 0. */
+int mt_slots_lock(int *was_left);
+int mt_slots_lock_between_forks(int *was_left);
+void mt_slots_unlock(void);
+
+/* A fork begins: waits until ld.so's lock is not held for us; and ends. */
+void mt_slots_fork(void);
+void mt_slots_forked(int child);
+
 extern uint32_t mt_slots_count, mt_slots_modules; /* changed; modules that had any */
 
 #endif

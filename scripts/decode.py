@@ -75,6 +75,7 @@ FRAMED = {
     0x35: ("LAUNCH", "time:T python:P"),
     0x38: ("ARENA", "time:T scan:U start:U end:U arena:U top:U"),
     0x39: ("STACK", "time:T scan:U tid:U start:U end:U"),
+    0x54: ("OLDER", "time:T text:STR"),
     0x3b: ("TOOL", "time:T scan:U start:U end:U"),
     0x3a: ("POOLS", "time:T scan:U start:U size:U pool_bytes:U pools:STR"),
     0x50: ("BEFORE", "time:T took_ns:U heap_used:U heap_free:U heap_mapped:U heap_arena:U anon:U "

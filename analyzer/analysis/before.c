@@ -5,6 +5,9 @@
  */
 #include "analysis/before.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "analysis/common.h"
 #include "analysis/findings.h"
 
@@ -32,13 +35,65 @@ static uint64_t mappings(const struct mt_ev_before *v)
 	return anon > known ? anon - known : 0;
 }
 
+/* The number ahead of `what` in the lines of an OLDER record. */
+static bool older_value(const struct process *p, const char *what, uint64_t *value)
+{
+	size_t length = strlen(what);
+
+	for (const char *line = p->older; line && *line; line = strchr(line, '\n')) {
+		char *end;
+
+		line += *line == '\n';
+		*value = strtoull(line, &end, 10);
+		if (end != line && *end == ' ' && !strncmp(end + 1, what, length) &&
+		    (!end[1 + length] || end[1 + length] == '\n'))
+			return true;
+	}
+	return false;
+}
+
+const char *before_library(const struct process *p, const char **at, int *length, uint64_t *bytes)
+{
+	static const char word[] = " library ";
+	const char *line = *at ? *at : p->older;
+
+	for (; line && *line; line += strcspn(line, "\n"), line += *line == '\n') {
+		char *end;
+
+		*bytes = strtoull(line, &end, 10);
+		if (end == line || strncmp(end, word, sizeof(word) - 1) != 0)
+			continue;
+		end += sizeof(word) - 1;
+		*length = (int)strcspn(end, "\n");
+		*at = end + *length;
+		return end;
+	}
+	return NULL;
+}
+
+/* What its pages say, if they were looked at and libc told of the rest; else what is left over. */
+static uint64_t other_mappings(const struct process *p, uint64_t *blocks, uint64_t *unused)
+{
+	uint64_t other, pools;
+	bool looked = older_value(p, "other_mappings", &other) &&
+		      older_value(p, "python_blocks", blocks) &&
+		      older_value(p, "python_pools", &pools) && pools >= *blocks;
+
+	*unused = looked ? pools - *blocks + 1 : 0;
+	*blocks = looked ? *blocks + 1 : 0;
+	if (!looked || !p->before.heap_used)
+		other = mappings(&p->before);
+	return other > or_zero(*unused) ? other - or_zero(*unused) : 0;
+}
+
 bool before_of(const struct process *p, struct before *b)
 {
 	const struct mt_ev_before *v = &p->before;
-	uint64_t other = mappings(v);
+	uint64_t other, blocks = 0, unused = 0;
 
 	if (!p->late)
 		return false;
+	other = other_mappings(p, &blocks, &unused);
 	b->known = v->anon != 0;
 	b->bytes = or_zero(v->heap_used) + other;
 	b->parts[0] = part("heap_used_bytes", v->heap_used);
@@ -50,6 +105,8 @@ bool before_of(const struct process *p, struct before *b)
 	b->parts[6] = part("swap_bytes", v->swap);
 	b->parts[7] = part("file_bytes", v->file);
 	b->parts[8] = part("shm_bytes", v->shmem);
+	b->parts[9] = part("python_blocks_bytes", blocks);
+	b->parts[10] = part("python_free_bytes", unused);
 	return true;
 }
 
@@ -65,7 +122,13 @@ static void explain(struct finding *f, const struct process *p, const struct bef
 			      "What of it is in blocks could not be asked of the allocator; ");
 	}
 	size_add(&f->detail, b->parts[2].bytes);
-	strbuf_addstr(&f->detail, " in other private mappings (Python's arenas are among these). ");
+	strbuf_addstr(&f->detail, " in other private mappings");
+	if (b->parts[9].known && b->parts[9].bytes) {
+		strbuf_addstr(&f->detail, ", ");
+		size_add(&f->detail, b->parts[9].bytes);
+		strbuf_addstr(&f->detail, " of which are Python's small objects");
+	}
+	strbuf_addstr(&f->detail, ". ");
 	if (p->unknown_frees)
 		strbuf_addf(&f->detail, "%llu of those blocks were freed while it was recorded. ",
 			    (unsigned long long)p->unknown_frees);

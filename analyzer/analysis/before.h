@@ -12,7 +12,7 @@
 
 #include "model/model.h"
 
-#define BEFORE_PARTS 9
+#define BEFORE_PARTS 11
 
 struct before {
 	uint64_t bytes; /* in blocks, by the allocator's own count, and in other private mappings */
@@ -26,5 +26,9 @@ struct before {
 
 /* False: its recording began with it. */
 bool before_of(const struct process *p, struct before *b);
+
+/* What its libraries had of their own, the largest first: name and bytes; NULL after the last. *at is
+ * NULL to begin with. */
+const char *before_library(const struct process *p, const char **at, int *length, uint64_t *bytes);
 
 #endif

@@ -3,6 +3,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "analysis/analysis.h"
@@ -45,7 +46,10 @@ void put_end_members(struct result *doc, struct rvalue *end, const struct proces
 static void put_before(struct result *doc, struct rvalue *o, const struct process *p)
 {
 	struct before b;
-	struct rvalue *parts;
+	struct rvalue *parts, *list;
+	const char *at = NULL, *name;
+	uint64_t bytes;
+	int length;
 
 	if (!before_of(p, &b)) {
 		r_null(doc, o, "predates_attach_bytes");
@@ -62,6 +66,15 @@ static void put_before(struct result *doc, struct rvalue *o, const struct proces
 		else
 			r_null(doc, parts, b.parts[i].name);
 	put_count(doc, parts, "frees", p->unknown_frees);
+	list = r_array(doc, parts, "libraries");
+	while ((name = before_library(p, &at, &length, &bytes))) {
+		struct rvalue *library = r_push_object(doc, list);
+		char text[64];
+
+		snprintf(text, sizeof(text), "%.*s", length, name);
+		r_string(doc, library, "name", text);
+		put_count(doc, library, "bytes", bytes);
+	}
 }
 
 /* What ending it would free, at its highest. */

@@ -23,6 +23,7 @@ const char *process_fact(const struct model *m, const struct process *p, const c
 static void process_release(struct process *p)
 {
 	free(p->command);
+	free(p->older);
 	free(p->worker.loader);
 	free(p->samples);
 	gpu_process_free(p->gpu);

@@ -207,6 +207,7 @@ struct process {
 	bool fork_inexact;
 	bool late; /* recording began in mid-run: what `before` tells was there already */
 	bool detached; /* and ended before the process did */
+	char *older; /* OLDER's text; NULL: there is none */
 	struct mt_ev_before before; /* each value one more than measured, 0: not measured */
 	struct sample *samples;
 	size_t sample_count;

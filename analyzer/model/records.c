@@ -246,6 +246,14 @@ static void add_before(struct context *c)
 	p->before = c->r->u.before;
 }
 
+static void add_older(struct context *c)
+{
+	struct process *p = &c->b->processes.items[c->p->id];
+
+	free(p->older);
+	p->older = text_of(c->r->u.older.text);
+}
+
 static void (*const handlers[])(struct context *c) = {
 	[MT_EV_FACT] = add_fact,	 [MT_EV_THREAD] = add_thread,
 	[MT_EV_THREAD_END] = end_thread, [MT_EV_MODULE] = add_module,
@@ -257,6 +265,7 @@ static void (*const handlers[])(struct context *c) = {
 	[MT_EV_SAMPLE] = add_sample,	 [MT_EV_MARK] = add_mark,
 	[MT_EV_NOTE] = add_note,	 [MT_EV_NODE] = add_node,
 	[MT_EV_BEFORE] = add_before,	 [MT_EV_LAUNCH] = add_launch,
+	[MT_EV_OLDER] = add_older,
 };
 
 bool record_add(struct builder *b, struct proc *p, const struct mt_record *r, uint32_t stream,

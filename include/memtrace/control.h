@@ -36,6 +36,7 @@
 #define MT_CONTROL_MAGIC "MTCONTRL" /* 8 bytes, no terminating zero */
 #define MT_CONTROL_VERSION 1u
 #define MT_CONTROL_TEXT 4096u
+#define MT_CONTROL_OLDER 2048u
 
 enum mt_control_command {
 #define MT_COMMAND(NAME, name, number, help) MT_CONTROL_##NAME = number,
@@ -78,7 +79,8 @@ struct mt_control_before {
 	uint64_t heap; /* resident, of the segment that brk moves */
 	uint64_t stacks; /* resident, of stacks of threads as far as they can be told */
 	uint64_t libraries; /* resident and private, of mapped files: data of libraries */
-	uint64_t reserved;
+	uint32_t older_bytes; /* of mt_control.older, in use */
+	uint32_t older_check; /* mt_control_hash() of it */
 };
 
 struct mt_control_request {
@@ -113,13 +115,15 @@ struct mt_control_self {
 	uint64_t since_ns; /* CLOCK_REALTIME when recording began */
 	uint64_t until_ns; /* CLOCK_MONOTONIC; 0 */
 	uint8_t trace_id[MT_TRACE_ID_BYTES]; /* of the trace; all zero: none */
-	uint8_t reserved[120];
+	uint64_t took_ns; /* how long the last request held up the thread that answered it */
+	uint8_t reserved[112];
 };
 
 struct mt_control {
 	struct mt_control_self self;
 	struct mt_control_request request; /* the controller's */
-	uint8_t reserved0[4096 - 256 - sizeof(struct mt_control_request)];
+	char older[MT_CONTROL_OLDER]; /* the controller's, with ARM: text of an OLDER record */
+	uint8_t reserved0[4096 - 256 - sizeof(struct mt_control_request) - MT_CONTROL_OLDER];
 
 	char text[MT_CONTROL_TEXT]; /* the controller's; not terminated */
 	char token[MT_CONTROL_TEXT]; /* what children join the trace by; its end is the path */
@@ -130,6 +134,15 @@ struct mt_control {
 MT_STATIC_ASSERT(sizeof(struct mt_control_self) == 256, "no padding");
 MT_STATIC_ASSERT(offsetof(struct mt_control, text) == 4096, "texts begin on pages");
 MT_STATIC_ASSERT(sizeof(struct mt_control) == 4 * 4096, "whole pages");
+
+static inline uint32_t mt_control_hash(const char *text, uint32_t bytes)
+{
+	uint32_t hash = 2166136261u;
+
+	for (uint32_t i = 0; i < bytes; i++)
+		hash = (hash ^ (uint8_t)text[i]) * 16777619u;
+	return hash;
+}
 
 /* FNV-1a over the request behind `check`, and its text. What is left of an older request, or of a
  * stray store, does not fit. text_bytes must be at most MT_CONTROL_TEXT. */

@@ -1,7 +1,7 @@
 /*
  * Interposed process functions: fork, exec, spawn, exit, wait, thread names, dlclose. All observe
- * and pass through; arguments, results and environments are never changed. The real call is made
- * outside the guard, because it may block, run other code, or not return.
+ * and pass through; arguments and results are never changed, and environments only where the shim was
+ * loaded late and children are recorded (environ.c). The real call is made outside the guard, because it may block, run other code, or not return.
  *
  * A vfork child runs in its parent's memory: what it records goes to the parent's stream and says
  * the child's pid, and its _exit must not end the parent's recording.
@@ -19,6 +19,7 @@
 #include "core/forked.h"
 #include "core/guard.h"
 #include "core/real.h"
+#include "init.h"
 #include "record/record.h"
 #include "sys/sys.h"
 
@@ -48,6 +49,14 @@ MT_EXPORT pid_t fork(void)
 
 /* ---- exec -------------------------------------------------------------------------------------- */
 
+/* The environment for a program that is about to be started; on the stack, for a vfork child may call. */
+#define FOR_CHILD(with, envp)                                                                      \
+	char *const *with = envp;                                                                  \
+	size_t room_##with = mt_environ_child_room(with);                                          \
+                                                                                                   \
+	if (mt_unlikely(room_##with))                                                              \
+	with = mt_environ_child(alloca(room_##with), with)
+
 static void exec_begin(const char *path, char *const envp[])
 {
 	struct mt_thread *t = mt_enter();
@@ -73,32 +82,39 @@ static int exec_failed(int result)
 
 MT_EXPORT int execve(const char *path, char *const argv[], char *const envp[])
 {
-	exec_begin(path, envp);
-	return exec_failed(mt_real.execve(path, argv, envp));
+	FOR_CHILD(with, envp);
+	exec_begin(path, with);
+	return exec_failed(mt_real.execve(path, argv, with));
 }
 
 MT_EXPORT int execv(const char *path, char *const argv[])
 {
-	exec_begin(path, environ);
-	return exec_failed(mt_real.execv(path, argv));
+	FOR_CHILD(with, environ);
+	exec_begin(path, with);
+	return exec_failed(with == environ ? mt_real.execv(path, argv)
+					   : mt_real.execve(path, argv, with));
 }
 
 MT_EXPORT int execvp(const char *file, char *const argv[])
 {
-	exec_begin(file, environ);
-	return exec_failed(mt_real.execvp(file, argv));
+	FOR_CHILD(with, environ);
+	exec_begin(file, with);
+	return exec_failed(with == environ ? mt_real.execvp(file, argv)
+					   : mt_real.execvpe(file, argv, with));
 }
 
 MT_EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
 {
-	exec_begin(file, envp);
-	return exec_failed(mt_real.execvpe(file, argv, envp));
+	FOR_CHILD(with, envp);
+	exec_begin(file, with);
+	return exec_failed(mt_real.execvpe(file, argv, with));
 }
 
 MT_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 {
-	exec_begin(argv[0], envp);
-	return exec_failed(mt_real.fexecve(fd, argv, envp));
+	FOR_CHILD(with, envp);
+	exec_begin(argv[0], with);
+	return exec_failed(mt_real.fexecve(fd, argv, with));
 }
 
 /* The argument list of execl and friends as an array; on the stack, for a vfork child may call. */
@@ -169,24 +185,26 @@ MT_EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_a
 			  const posix_spawnattr_t *attributes, char *const argv[],
 			  char *const envp[])
 {
+	FOR_CHILD(with, envp);
 	pid_t child = 0;
-	int err = mt_real.posix_spawn(&child, path, actions, attributes, argv, envp);
+	int err = mt_real.posix_spawn(&child, path, actions, attributes, argv, with);
 
 	if (pid && !err) /* glibc leaves it alone when it fails */
 		*pid = child;
-	return spawned(err, child, path, envp);
+	return spawned(err, child, path, with);
 }
 
 MT_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
 			   const posix_spawnattr_t *attributes, char *const argv[],
 			   char *const envp[])
 {
+	FOR_CHILD(with, envp);
 	pid_t child = 0;
-	int err = mt_real.posix_spawnp(&child, file, actions, attributes, argv, envp);
+	int err = mt_real.posix_spawnp(&child, file, actions, attributes, argv, with);
 
 	if (pid && !err) /* glibc leaves it alone when it fails */
 		*pid = child;
-	return spawned(err, child, file, envp);
+	return spawned(err, child, file, with);
 }
 
 /* ---- exit and wait ------------------------------------------------------------------------------ */

@@ -121,12 +121,19 @@ static void sampler_work(struct mt_thread *t, uint64_t now)
 			 __ATOMIC_RELEASE);
 }
 
-void mt_sampler_init(struct mt_thread *t, uint64_t interval_ns)
+void mt_sampler_init(struct mt_thread *t, uint64_t interval_ns, int late)
 {
 	interval = interval_ns;
 	interval_units = interval_ns >> MT_TIME_SHIFT;
 	mt_tick_work = sampler_work;
-	sampler_work(t, mt_clock_now());
+	if (!late) {
+		sampler_work(t, mt_clock_now());
+		return;
+	}
+	/* What it holds has just been measured from outside, and somebody is held up. */
+	sample_due = mt_clock_now() + interval_units / 4;
+	walk_due = sample_due;
+	__atomic_store_n(&mt_tick_due, sample_due, __ATOMIC_RELEASE);
 }
 
 void mt_sampler_child(void)

@@ -14,8 +14,9 @@
 
 #include "core/thread.h"
 
-/* Starts sampling every interval_ns; the first sample is taken at once. */
-void mt_sampler_init(struct mt_thread *t, uint64_t interval_ns);
+/* Starts sampling every interval_ns; the first sample is taken at once, but where recording begins in
+ * mid-run. */
+void mt_sampler_init(struct mt_thread *t, uint64_t interval_ns, int late);
 
 /* In a forked child: the next event samples it. */
 void mt_sampler_child(void);

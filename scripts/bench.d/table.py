@@ -30,6 +30,7 @@ BUDGETS = {
     "analyzer.speed": (">=", 25, "M/s"),
     "analyzer.gib": ("<=", 15, "s"),
     "stalls.p9999": ("<=", 1, "ms"),
+    "detach.speed": ("<=", 1.01, "x"),
     "walks.cpu": ("<=", 5, "ms"),
     "walks.stall": ("<=", 1, "ms"),
     "threads.growth": ("<=", 1, "MiB"),  # "flat"

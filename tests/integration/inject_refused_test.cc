@@ -137,6 +137,35 @@ TEST(InjectRefused, ProcessesThatForbidBeingLookedAt)
 	ExpectRefused(attach, { "cannot attach" });
 }
 
+TEST(InjectRefused, ProgramsThatChangedTheirPrivileges)
+{
+	if (!IsRoot())
+		GTEST_SKIP() << "needs a second user";
+	TempDir dir;
+	std::string file = Compile(dir, "");
+	ASSERT_EQ(chmod(dir.path.c_str(), 0755), 0);
+	ASSERT_EQ(chmod(file.c_str(), 04755), 0);
+	Command program = Plain({ file, "pause" });
+	AsNobody(&program);
+	Condition setuid(program);
+	Command attach = AttachTo(setuid.program.pid);
+
+	AsNobody(&attach);
+	ExpectRefused(attach, { "changed its privileges", "setuid", "as root" });
+}
+
+/* Only where CPU, kernel and C library have it. */
+TEST(InjectRefused, ThreadsWithAShadowStack)
+{
+	Command program = Plain(Injected("pause"));
+
+	program.env["GLIBC_TUNABLES"] = "glibc.cpu.x86_shstk=on";
+	Condition shadow(program);
+	if (ReadAll("/proc/" + std::to_string(shadow.program.pid) + "/status").find("shstk") == std::string::npos)
+		GTEST_SKIP() << "this machine has no shadow stacks";
+	ExpectRefused(AttachTo(shadow.program.pid), { "shadow stack", "memtrace run" });
+}
+
 TEST(InjectRefused, UnprivilegedUsersMayAttachToTheirOwn)
 {
 	if (!IsRoot())

@@ -4,15 +4,16 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
-#include <dirent.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmath>
+#include <filesystem>
 #include <fstream>
-#include <set>
 #include <sstream>
 
 #include "support/harness.h"
@@ -51,51 +52,6 @@ int Attach(const TempDir &dir, pid_t pid, const std::vector<std::string> &more =
 	Result result = Execute(Memtrace(dir, arguments));
 	EXPECT_TRUE(result.Exited(0)) << Describe(result);
 	return result.Exited(0) ? 0 : -1;
-}
-
-int Detach(const TempDir &dir, pid_t pid)
-{
-	Result result = Execute(Memtrace(dir, { "detach", std::to_string(pid) }));
-
-	EXPECT_TRUE(result.Exited(0)) << Describe(result);
-	return result.Exited(0) ? 0 : -1;
-}
-
-/* What a process has besides memory of its own: descriptors, threads, and mappings of files. */
-std::set<std::string> Holdings(pid_t pid)
-{
-	std::set<std::string> all;
-	std::string proc = "/proc/" + std::to_string(pid);
-
-	for (const char *folder : { "/fd", "/task" }) {
-		DIR *entries = opendir((proc + folder).c_str());
-
-		while (const dirent *e = entries ? readdir(entries) : nullptr)
-			all.insert(std::string(folder) + "/" + e->d_name);
-		closedir(entries);
-	}
-	std::istringstream maps(ReadAll(proc + "/maps"));
-	for (std::string line; std::getline(maps, line);)
-		if (line.find(" /") != std::string::npos)
-			all.insert(line.substr(line.find(" /") + 1));
-	return all;
-}
-
-long AnonymousMappings(pid_t pid)
-{
-	std::istringstream maps(ReadAll("/proc/" + std::to_string(pid) + "/maps"));
-	long n = 0;
-	bool library = false; /* its own data lies behind it */
-
-	for (std::string line; std::getline(maps, line);) {
-		bool named = line.find('/') != std::string::npos ||
-			     line.find('[') != std::string::npos;
-
-		if (named)
-			library = line.find("libmemtrace") != std::string::npos;
-		n += !named && !library;
-	}
-	return n;
 }
 
 class Target
@@ -171,6 +127,11 @@ TEST(Inject, ALeakThatBeginsAfterwardsIsNamedAndOlderMemoryIsMeasured)
 	EXPECT_EQ(site["live_count"].Long(), counts["lost"]) << "every one of them";
 	EXPECT_EQ(site["live_bytes"].Long(), 1000 * counts["lost"]);
 	EXPECT_EQ(site["stack"][(size_t)0]["line"].Long(), LineOf("injected.c", "lost"));
+	double rate = 0;
+	for (size_t i = 0; i < report["growth"].size(); i++)
+		if (report["growth"][i]["site"].Long() == site["id"].Long())
+			rate = report["growth"][i]["bytes_per_s"]["value"].Number();
+	EXPECT_NEAR(rate, 1000.0 * (double)counts["lost"] / report["trace"]["duration_s"].Number(), 0.5 * rate);
 	/* A library that was loaded after the attach. */
 	site = SiteAt(report, "plugin_take");
 	EXPECT_EQ(site["live_count"].Long(), 100);
@@ -180,86 +141,6 @@ TEST(Inject, ALeakThatBeginsAfterwardsIsNamedAndOlderMemoryIsMeasured)
 	EXPECT_EQ(process["end"]["kind"].Text(), "exit");
 	EXPECT_EQ(process["end"]["code"].Long(), 37);
 	EXPECT_GT(report["trace"]["predating_frees"].Long(), 0) << "blocks from before were freed";
-}
-
-TEST(Inject, ManyTimesAndNothingIsLeftBehind)
-{
-	TempDir dir;
-	Target target({ ProgramPath("injected"), "run" });
-	pid_t pid = target.program.pid;
-	std::set<std::string> before = Holdings(pid), after;
-	long mappings = 0;
-
-	for (long i = 0; i < Scaled(200, 10); i++) {
-		ASSERT_EQ(Attach(dir, pid), 0);
-		if (i % 3 == 0)
-			usleep(50000);
-		ASSERT_EQ(Detach(dir, pid), 0);
-		if (i == 0)
-			mappings = AnonymousMappings(pid);
-	}
-	after = Holdings(pid);
-	after.erase(ShimPath());
-	EXPECT_EQ(before, after);
-	EXPECT_LE(AnonymousMappings(pid), mappings + 2) << "threads get arenas now and then";
-	EXPECT_EQ(target.End()["errors"], 0);
-}
-
-TEST(Inject, PythonRunsOnWithTheSameResult)
-{
-	TempDir dir;
-	std::string python = BuildPath("venv/bin/python"), script = dir.File("loop.py");
-
-	WriteAll(script, "import os, signal, threading\n"
-			 "go = True\n"
-			 "def stop(*_):\n"
-			 "    global go\n"
-			 "    go = False\n"
-			 "signal.signal(signal.SIGTERM, stop)\n"
-			 "def work(out):\n"
-			 "    while go:\n"
-			 "        out.append(sum(len(str(i)) for i in range(500)))\n"
-			 "        out.append(sum(map(len, [bytes(3000) for _ in range(20)])))\n"
-			 "a, b = [], []\n"
-			 "t = threading.Thread(target=work, args=(a,))\n"
-			 "t.start()\n"
-			 "print('ready', flush=True)\n"
-			 "work(b)\n"
-			 "t.join()\n"
-			 "os._exit(37 if set(a + b) == {1390, 60000} else 1)\n");
-	Target target({ python, script });
-	for (long i = 0; i < Scaled(200, 5); i++) {
-		ASSERT_EQ(Attach(dir, target.program.pid), 0);
-		ASSERT_EQ(Detach(dir, target.program.pid), 0);
-	}
-	target.End();
-}
-
-/* The same losses to the last bit, and every worker came back. */
-TEST(Inject, ATrainingRunWithForkedWorkersHasTheSameResult)
-{
-	TempDir dir;
-	std::string python = BuildPath("venv/bin/python");
-	std::string script = SourcePath("tests/programs/injected_train.py");
-	std::string epochs = IsLong() ? "150" : "3";
-	Result alone = Execute(Plain({ python, script, epochs }));
-	Running run(Plain({ python, script, epochs }));
-	long cycles = 0;
-
-	ASSERT_TRUE(alone.Exited(0)) << Describe(alone);
-	ASSERT_TRUE(run.WaitForOutput("ready", 60));
-	while (cycles < Scaled(200, 3) && run.OutSoFar().find("loss") == std::string::npos) {
-		std::vector<std::string> attach = { "attach", std::to_string(run.pid), "--tree",
-						    "--wait", "10", "--out", dir.File("trace.bin") };
-
-		/* Workers come and go: that one of them has ended just then is no failure. */
-		Execute(Memtrace(dir, attach));
-		cycles += Execute(Memtrace(dir, { "detach", std::to_string(run.pid) })).Exited(0);
-	}
-	Result result = run.Wait();
-	EXPECT_TRUE(result.Exited(0)) << Describe(result);
-	EXPECT_EQ(result.out, alone.out);
-	EXPECT_GE(cycles, IsLong() ? 100 : 1);
 }
 
 TEST(Inject, TheTraceSurvivesTheKillOfTheTarget)
@@ -295,6 +176,40 @@ TEST(Inject, TheTargetSurvivesTheKillOfMemtrace)
 	EXPECT_EQ(Attach(dir, pid), 0);
 	EXPECT_EQ(target.End()["errors"], 0);
 	EXPECT_FALSE(Report(dir.File("trace.bin"))["processes"][(size_t)0].IsNull());
+}
+
+/*
+ * A memtrace that was killed goes on tracing its thread until it has ended: on a busy machine for longer
+ * than the next one takes to come. Here it is this test that holds the threads, under that name.
+ */
+TEST(Inject, AnotherMemtraceIsWaitedFor)
+{
+	TempDir dir;
+	Target target({ ProgramPath("injected"), "run" });
+	pid_t pid = target.program.pid, holder = fork();
+
+	if (!holder) {
+		std::vector<pid_t> threads;
+
+		prctl(PR_SET_NAME, "memtrace");
+		for (const auto &entry :
+		     std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task"))
+			threads.push_back(atoi(entry.path().filename().c_str()));
+		for (pid_t tid : threads)
+			if (ptrace(PTRACE_SEIZE, tid, nullptr, nullptr))
+				_exit(1);
+		WriteAll(dir.File("held"), "");
+		usleep(1500000);
+		_exit(0);
+	}
+	for (int i = 0; i < 1000 && !Exists(dir.File("held")); i++)
+		usleep(10000);
+	ASSERT_TRUE(Exists(dir.File("held")));
+	EXPECT_EQ(Attach(dir, pid), 0);
+	int status = 0;
+	waitpid(holder, &status, 0);
+	EXPECT_EQ(status, 0);
+	EXPECT_EQ(target.End()["errors"], 0);
 }
 
 } // namespace

@@ -5,10 +5,12 @@
  *
  *	attached MIB SECONDS|0 [fork]
  *
- * SECONDS 0: until a SIGTERM. fork: a child now and then, which allocates and leaves with 5.
+ * SECONDS 0: until a SIGTERM. fork: a child now and then, which allocates, needs the loader's lock and
+ * leaves with 5.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include <link.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -66,12 +68,22 @@ static void *work(void *unused)
 	return unused;
 }
 
+static int pass_by(struct dl_phdr_info *info, size_t size, void *unused)
+{
+	(void)info;
+	(void)size;
+	(void)unused;
+	return 0;
+}
+
 static void have_child(void)
 {
 	int status = 0;
 	pid_t pid = fork();
 
 	if (pid == 0) {
+		alarm(20);
+		dl_iterate_phdr(pass_by, NULL); /* as the next exception or dlopen would */
 		for (int i = 0; i < 20; i++)
 			round_of(9);
 		_exit(errors ? 6 : 5);
@@ -103,7 +115,7 @@ int main(int argc, char **argv)
 	while (!done && (!seconds || time(NULL) < end)) {
 		lose();
 		round_of(8);
-		if (argc > 3 && rounds % 100 == 0)
+		if (argc > 3 && rounds % 20 == 0)
 			have_child();
 		rounds++;
 		usleep(500);

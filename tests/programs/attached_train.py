@@ -1,12 +1,14 @@
 """A training run to attach to: forked DataLoader workers, a leak that begins after the start.
 
-    attached_train.py EPOCHS
+    attached_train.py EPOCHS|FILE      FILE: until there is one
 
-Prints "ready" when training begins, and at the end the final loss, which depends on every step.
+Prints "ready" when training begins, and at the end how many epochs there were and the sum of all
+losses, which depends on every step.
 
 SPDX-License-Identifier: Apache-2.0
 """
 
+import os
 import sys
 
 import torch
@@ -24,6 +26,10 @@ class Squares(Dataset):
         return torch.full((32,), float(index)) / 64, torch.tensor([index * index / 4096.0])
 
 
+def goes_on(until, epoch):
+    return epoch < int(until) if until.isdigit() else not os.path.exists(until)
+
+
 def lose(step):
     kept.append(bytearray(20000 + step % 7))  # LINE: lost
 
@@ -33,8 +39,8 @@ def main():
     torch.set_num_threads(1)
     model = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    total, step = 0.0, 0
-    for epoch in range(int(sys.argv[1])):
+    total, step, epoch = 0.0, 0, 0
+    while goes_on(sys.argv[1], epoch):
         for x, y in DataLoader(Squares(), batch_size=8, num_workers=2):
             loss = nn.functional.mse_loss(model(x), y)
             optimizer.zero_grad()
@@ -45,7 +51,9 @@ def main():
             step += 1
             if step == 1:
                 print("ready", flush=True)
-    print(f"loss {total:.6f} steps {step}", flush=True)
+        epoch += 1
+    print(f"end epochs={epoch} steps={step}", flush=True)
+    print(f"losses {total!r} {loss.item()!r} {sum(p.double().sum().item() for p in model.parameters())!r}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@
 #include <string>
 
 extern "C" {
+int inject_has_shadow_stack(const char *status);
 void inject_denied(const char *proc, pid_t pid, int error, char *why, size_t size);
 }
 
@@ -56,6 +57,15 @@ TEST(InjectDenied, NamesTheSettingToUsersWhoAreNotRoot)
 	EXPECT_NE(one.find("kernel.yama.ptrace_scope=1"), std::string::npos) << one;
 	EXPECT_NE(one.find("sudo sysctl kernel.yama.ptrace_scope=0"), std::string::npos) << one;
 	EXPECT_NE(two.find("kernel.yama.ptrace_scope=2"), std::string::npos) << two;
+}
+
+TEST(InjectDenied, KnowsAShadowStackByTheThreadsFeatures)
+{
+	EXPECT_TRUE(inject_has_shadow_stack("Name:\tx\nx86_Thread_features:\tshstk wrss \n"
+					    "x86_Thread_features_locked:\t\n"));
+	EXPECT_FALSE(inject_has_shadow_stack("Name:\tx\nx86_Thread_features:\t\n"
+					     "x86_Thread_features_locked:\tshstk wrss \n"));
+	EXPECT_FALSE(inject_has_shadow_stack("Name:\tshstk\n"));
 }
 
 } // namespace

@@ -1,0 +1,56 @@
+/*
+ * A program that does a unit of work for every line it reads, and prints the CPU time of each: blocks
+ * of mixed sizes are taken and given back, some through functions that many libraries call.
+ *
+ *	units PAIRS
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define SLOTS 512
+
+static long cpu_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void unit(long pairs)
+{
+	static void *slot[SLOTS];
+	unsigned int seed = 1;
+
+	for (long i = 0; i < pairs; i++) {
+		unsigned int at = (seed = seed * 1103515245u + 12345u) >> 20 & (SLOTS - 1);
+
+		free(slot[at]);
+		slot[at] = i % 16 ? malloc(16 + (seed >> 8) % 2000) : strdup("a line of text");
+	}
+	for (int i = 0; i < SLOTS; i++) {
+		free(slot[i]);
+		slot[i] = NULL;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	long pairs = argc > 1 ? atol(argv[1]) : 1000000;
+	char line[64];
+
+	printf("ready\n");
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin)) {
+		long begun = cpu_ns();
+
+		unit(pairs);
+		printf("%ld\n", cpu_ns() - begun);
+		fflush(stdout);
+	}
+	return 0;
+}
