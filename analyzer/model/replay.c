@@ -401,6 +401,10 @@ void replay_record(struct replay *r, const struct mt_record *record, enum replay
 		note_shutdown(r);
 	if (record->id == MT_EV_MARK && record->u.mark.kind == MT_MARK_PHASE)
 		phases_mark(r, record->u.mark.label);
+	else if (record->id == MT_EV_FORK)
+		phases_forked(r, &record->u.fork);
+	else if (record->id == MT_EV_WAIT)
+		phases_waited(r, record->u.wait.pid);
 	if (record->id == MT_EV_SAMPLING) {
 		sampling_begin(r, stream, record->u.sampling.mean_bytes, r->now);
 		return;

@@ -107,6 +107,9 @@ void growth_settle(struct replay *r); /* the end of what is judged */
 
 /* replay_phases.c: what phases took and kept. The second and third: where there are phases. */
 void phases_mark(struct replay *r, struct mt_str label); /* empty: the phase ends */
+void phases_forked(struct replay *r,
+		   const struct mt_ev_fork *e); /* if it is a DataLoader's worker */
+void phases_waited(struct replay *r, uint64_t pid);
 void phases_taken(struct replay *r, uint8_t kind, uint64_t birth, uint64_t bytes);
 void phases_dropped(struct replay *r, uint8_t kind, uint64_t birth, uint64_t bytes, uint32_t mean);
 void phases_settle(struct replay *r); /* the first call counts */
