@@ -205,6 +205,8 @@ void replay_block_take(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 	replay_taken(r, s, size);
 	if (size >= RECENT_LEAST)
 		shm_block_taken(r, block.key, size, site);
+	if ((s->kind & MT_KIND_MASK) == MT_KIND_HEAP)
+		replay_large_in_heap(r, addr, size, true);
 	if (r->sampling)
 		sampling_taken(r, s, &block);
 	if (s->cohorts || s->live_count >= GROWTH_BLOCKS || r->resizing)
@@ -228,8 +230,10 @@ void replay_block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 		replay_freed_unknown(r, kind);
 		return;
 	}
-	if (kind == MT_KIND_HEAP)
+	if (kind == MT_KIND_HEAP) {
 		replay_freed_large(r, block.size, block.owner, block.site);
+		replay_large_in_heap(r, addr, block.size, false);
+	}
 	if (block.owner != r->p->id) {
 		drop_inherited(r, &block, true);
 		return;
@@ -293,6 +297,7 @@ struct replay *replay_new(struct builder *b, uint32_t id, struct replay *parent)
 		sampling_fork(r, parent);
 		sharing_fork(r, parent);
 		r->large_freed = parent->large_freed;
+		r->large_heap = parent->large_heap;
 	}
 	r->now = r->p->first_time;
 	if (!b->options.has_from || r->now >= r->from)
