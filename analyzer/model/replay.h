@@ -77,6 +77,7 @@ struct replay {
 	struct gpu_state *gpu; /* NULL: no GPU record yet */
 	bool resizing; /* one half of a REALLOC or REMAP is being replayed */
 	struct recent_block *recent; /* NULL: no large block so far */
+	uint32_t peak_turn; /* how often the process has held more than ever before */
 	bool missed; /* what map_removed() is told of was not given back by anybody */
 };
 
