@@ -192,10 +192,11 @@ TEST_F(HeldPython, ArenasHeldByAFewObjectsAreFragmentationOfPython)
 
 TEST_F(HeldPython, InObjectsModeTheLineThatHoldsTheArenasIsNamed)
 {
-	Run("words", 400000, { { "MEMTRACE_PYTHON", "objects" } });
-	Json finding = Finding("python-fragmentation");
+	Run("words", 400000); /* in objects mode CPython does not tell */
 	double free = Counted(result.err, "unused pools *") +
 		      Counted(result.err, "# bytes in available blocks");
+	Run("words", 400000, { { "MEMTRACE_PYTHON", "objects" } });
+	Json finding = Finding("python-fragmentation");
 
 	ASSERT_FALSE(finding.IsNull()) << report["findings"].Print();
 	EXPECT_NEAR(finding["bytes"].Number(), free, 0.2 * free);

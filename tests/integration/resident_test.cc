@@ -234,6 +234,8 @@ TEST(Resident, OtherAllocatorsAreNamedAndNotTakenForGlibc)
 			<< finding.Print();
 		EXPECT_EQ(finding["advice"].Text().find("malloc_trim"), std::string::npos);
 		EXPECT_TRUE(Finding(report, "fragmentation-pinned").IsNull());
+		// 40 MB that were there for some milliseconds and are freed again are no leak.
+		EXPECT_LT(Finding(report, "leak")["bytes"].Number(), 2 * MIB);
 	}
 	if (!met)
 		GTEST_SKIP() << "none of them is installed";
