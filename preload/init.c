@@ -188,6 +188,31 @@ static void mode_facts(struct mt_thread *t)
 	fact(t, "sample_bytes", text);
 }
 
+/* What the allocators of this image were told by their environment, as it stands there. */
+static void malloc_facts(struct mt_thread *t)
+{
+	static const char *const names[] = { "MALLOC_", "GLIBC_TUNABLES=", "TCMALLOC_",
+					     "MIMALLOC_" };
+	char text[2048];
+	size_t used = 0;
+
+	for (char *const *e = start_environ; e && *e; e++) {
+		size_t length = strlen(*e);
+
+		for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+			if (strncmp(*e, names[i], strlen(names[i])) != 0 ||
+			    used + length + 1 > sizeof(text))
+				continue;
+			if (used)
+				text[used++] = ' ';
+			memcpy(text + used, *e, length);
+			used += length;
+		}
+	}
+	if (used || !is_root) /* nothing, too: what its parent had is not its own */
+		mt_record_fact(t, "malloc_settings", text, used);
+}
+
 static void image_facts(struct mt_thread *t)
 {
 	char text[4096];
@@ -202,6 +227,7 @@ static void image_facts(struct mt_thread *t)
 		fact(t, "cwd", text);
 	for (size_t i = 0; i < sizeof(ranks) / sizeof(ranks[0]); i++)
 		fact(t, ranks[i].fact, rank_value(i));
+	malloc_facts(t);
 	fact(t, "rank_from", rank_source());
 }
 

@@ -24,6 +24,7 @@ struct look {
 	const struct process *p;
 	const struct resident *r;
 	struct allocator_sum glibc; /* name NULL: nothing of it is resident */
+	struct allocator_sum other; /* that serves malloc instead; likewise */
 };
 
 static struct finding *finding_of(const struct look *l, const char *kind, uint64_t bytes)
@@ -63,11 +64,33 @@ static void moment_add(const struct look *l, struct strbuf *sb)
 
 /* ---- returnable ------------------------------------------------------------------------------------ */
 
-static void say_threshold(const struct look *l, struct finding *f, uint64_t bytes)
+/* Was one of these settings of glibc's given to the process? Either spelling. */
+static bool is_set(const struct look *l, const char *const *names, size_t count)
 {
 	const char *set = process_fact(l->all->in->m, l->p, "malloc_settings");
 
-	if (!l->r->large_freed || (set && strstr(set, "MALLOC_")) || l->glibc.run_bytes < bytes / 2)
+	for (size_t i = 0; set && i < count; i++)
+		if (strstr(set, names[i]))
+			return true;
+	return false;
+}
+
+/* Any of them ends the adjusting of both thresholds (mallopt(3)). */
+static const char *const fixing[] = {
+	"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_",	 "MALLOC_TOP_PAD_",
+	"MALLOC_MMAP_MAX_",	  "glibc.malloc.mmap_threshold", "glibc.malloc.trim_threshold",
+	"glibc.malloc.top_pad",	  "glibc.malloc.mmap_max",
+};
+static const char *const limiting[] = { "MALLOC_ARENA_MAX", "glibc.malloc.arena_max" };
+#define IS_SET(l, names) is_set(l, names, sizeof(names) / sizeof((names)[0]))
+
+static void say_threshold(const struct look *l, struct finding *f, uint64_t bytes)
+{
+	uint64_t avoided = l->glibc.run_bytes;
+
+	if (avoided > l->r->large_in_heap)
+		avoided = l->r->large_in_heap;
+	if (!l->r->large_freed || IS_SET(l, fixing) || avoided < bytes / 2)
 		return;
 	finding_int(f, "largest_freed_block_bytes", l->r->large_freed);
 	finding_int(f, "returnable_run_bytes", l->glibc.run_bytes);
@@ -85,7 +108,7 @@ static void say_threshold(const struct look *l, struct finding *f, uint64_t byte
 		      "above twice that size.");
 	strbuf_addstr(&f->advice, " Or fix the threshold: MALLOC_MMAP_THRESHOLD_=131072 would have "
 				  "avoided at most ");
-	size_add(&f->advice, l->glibc.run_bytes);
+	size_add(&f->advice, avoided);
 	strbuf_addstr(&f->advice, " of it, for the price of more page faults.");
 }
 
@@ -122,8 +145,14 @@ static void say_arenas(const struct look *l, struct finding *f, uint64_t bytes)
 		    (unsigned long long)l->glibc.arenas);
 	size_add(&f->detail, l->glibc.arena_free);
 	strbuf_addstr(&f->detail, " of free memory; what one thread freed another can't use.");
-	strbuf_addstr(&f->advice, " Fewer arenas (MALLOC_ARENA_MAX=2) share what is free, for the "
-				  "price of threads waiting for each other.");
+	if (IS_SET(l, limiting)) {
+		strbuf_addstr(&f->detail, " Their number is limited already.");
+		return;
+	}
+	strbuf_addstr(&f->advice, " Fewer arenas (MALLOC_ARENA_MAX=2) share what is free and would "
+				  "have avoided at most ");
+	size_add(&f->advice, l->glibc.arena_free);
+	strbuf_addstr(&f->advice, " of it, for the price of threads waiting for each other.");
 }
 
 static void find_returnable(const struct look *l)
@@ -153,17 +182,57 @@ static void find_returnable(const struct look *l)
 	say_threshold(l, f, bytes);
 }
 
+/* jemalloc and its likes keep free pages for a while, each for as long as it is told. */
+static void find_returnable_other(const struct look *l)
+{
+	static const struct {
+		const char *name, *advice;
+	} known[] = {
+		{ "jemalloc", "MALLOC_CONF=background_thread:true,dirty_decay_ms:1000,"
+			      "muzzy_decay_ms:0 gives free pages back sooner; "
+			      "mallctl(\"arena.4096.purge\") at once." },
+		{ "tcmalloc", "TCMALLOC_RELEASE_RATE=10 gives free pages back sooner; "
+			      "MallocExtension::instance()->ReleaseFreeMemory() at once." },
+		{ "mimalloc", "MIMALLOC_PURGE_DELAY=0 gives free pages back sooner; "
+			      "mi_collect(true) at once." },
+	};
+	struct finding *f = l->other.name
+				    ? finding_of(l, "fragmentation-returnable", l->other.returnable)
+				    : NULL;
+
+	if (!f)
+		return;
+	strbuf_addstr(&f->title, "freed but held: ");
+	size_add(&f->title, l->other.returnable);
+	strbuf_addf(&f->title, " of pages without a live block in memory of %s", l->other.name);
+	moment_add(l, &f->title);
+	strbuf_addf(&f->detail,
+		    "Nothing lives in %.0f %% of the resident memory, but %s keeps it for later, "
+		    "with what it needs itself; live there are ",
+		    100.0 * (double)l->other.returnable / (double)l->r->bytes, l->other.name);
+	size_add(&f->detail, l->other.live);
+	strbuf_addstr(&f->detail, ". This is no leak; malloc_trim() does not reach it.");
+	finding_int(f, "live_bytes", l->other.live);
+	finding_int(f, "resident_heap_bytes", l->other.resident);
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (!strcmp(known[i].name, l->other.name))
+			strbuf_addstr(&f->advice, known[i].advice);
+}
+
 /* ---- pinned -------------------------------------------------------------------------------------------- */
 
-static void name_pins(const struct look *l, struct finding *f)
+/* Sites that alone hold it, into detail and evidence. Returns what the first of them, f->site, holds. */
+static uint64_t name_pins(const struct look *l, struct finding *f, bool python)
 {
+	uint64_t most = 0;
 	size_t named = 0;
 
 	for (size_t i = 0; i < l->r->pin_count && named < SITES_NAMED; i++) {
 		const struct resident_pin *pin = &l->r->pins[i];
 		struct strbuf sb = STRBUF_INIT;
 
-		if (pin->site == NO_ID)
+		if (pin->site == NO_ID ||
+		    (python ? pin->kind != HEAP_PYTHON : !heap_is_glibc(pin->kind)))
 			continue;
 		site_add(l, &sb, pin->site);
 		strbuf_addf(&sb, ": %llu blocks, ", (unsigned long long)pin->blocks);
@@ -175,12 +244,29 @@ static void name_pins(const struct look *l, struct finding *f)
 		finding_item(f, "pinning_sites", sb.buf);
 		if (!named++) {
 			f->site = pin->site;
-			strbuf_addstr(&f->detail, " Most is held by blocks of ");
+			most = pin->pinned;
+			strbuf_addstr(&f->detail, " The site that alone holds most of it: ");
 			strbuf_addstr(&f->detail, sb.buf);
 			strbuf_addch(&f->detail, '.');
 		}
 		strbuf_release(&sb);
 	}
+	return most;
+}
+
+/* ", most beside blocks of train.py:12", or how much of it. */
+static void pin_title_add(const struct look *l, struct finding *f, uint64_t held, uint64_t bytes,
+			  const char *what)
+{
+	strbuf_addstr(&f->title, ", ");
+	if (held < bytes / 2) {
+		size_add(&f->title, held);
+		strbuf_addstr(&f->title, " of it");
+	} else {
+		strbuf_addstr(&f->title, "most");
+	}
+	strbuf_addf(&f->title, " beside %s of ", what);
+	site_add(l, &f->title, f->site);
 }
 
 static void find_pinned(const struct look *l)
@@ -188,6 +274,7 @@ static void find_pinned(const struct look *l)
 	uint64_t bytes = l->glibc.name ? l->glibc.pinned : 0;
 	bool arenas = l->glibc.arena_top > bytes / 2;
 	struct finding *f = finding_of(l, "fragmentation-pinned", bytes);
+	uint64_t held;
 
 	if (!f)
 		return;
@@ -209,59 +296,66 @@ static void find_pinned(const struct look *l)
 			      "Allocate what stays before, or apart from, what comes and goes "
 			      "(a pool, one array, a mapping of its own); or free these blocks.");
 	}
-	name_pins(l, f);
+	held = name_pins(l, f, false);
 	strbuf_addstr(&f->title, "pinned: ");
 	size_add(&f->title, bytes);
 	strbuf_addstr(&f->title, " free in glibc's heap that can't be given back");
-	if (f->site != NO_ID && !arenas) {
-		strbuf_addstr(&f->title, ", most beside blocks of ");
-		site_add(l, &f->title, f->site);
-	}
+	if (held && !arenas)
+		pin_title_add(l, f, held, bytes, "blocks");
 	strbuf_addch(&f->title, ',');
 	moment_add(l, &f->title);
 }
 
 /* ---- Python ------------------------------------------------------------------------------------------ */
 
+/* What its pools say of themselves. */
+static void say_pools(struct finding *f, const struct resident_heap *h)
+{
+	strbuf_addf(&f->detail, " In use: %llu blocks, ", (unsigned long long)h->blocks);
+	size_add(&f->detail, h->live);
+	strbuf_addf(&f->detail, ", spread over %u arenas (", h->parts);
+	size_add(&f->detail, h->resident);
+	strbuf_addstr(&f->detail, " resident); of the free memory ");
+	size_add(&f->detail, h->free_pool_bytes);
+	strbuf_addf(&f->detail,
+		    " are whole pools in %llu arenas that are held by others, the rest lies "
+		    "between objects.",
+		    (unsigned long long)h->pinned_arenas);
+	finding_int(f, "live_bytes", h->live);
+	finding_int(f, "live_blocks", h->blocks);
+	finding_int(f, "arenas_pinned", h->pinned_arenas);
+	finding_int(f, "free_pool_bytes", h->free_pool_bytes);
+}
+
 static void find_python_free(const struct look *l)
 {
-	const struct resident_heap *h = NULL;
-	struct finding *f = finding_of(l, "python-fragmentation", l->r->parts[RESIDENT_PYTHON]);
+	uint64_t bytes = l->r->parts[RESIDENT_PYTHON], held;
+	struct finding *f = finding_of(l, "python-fragmentation", bytes);
 
 	if (!f)
 		return;
-	for (size_t i = 0; i < l->r->heap_count; i++)
-		if (l->r->heaps[i].kind == HEAP_PYTHON)
-			h = &l->r->heaps[i];
-	strbuf_addstr(&f->title, "Python holds ");
-	size_add(&f->title, l->r->parts[RESIDENT_PYTHON]);
-	strbuf_addstr(&f->title, " of free memory in its arenas");
-	moment_add(l, &f->title);
 	strbuf_addstr(&f->detail,
 		      "Its small-object allocator gives an arena back only when nothing "
 		      "in it is alive.");
-	if (h) {
-		strbuf_addf(&f->detail, " In use: %llu blocks, ", (unsigned long long)h->blocks);
-		size_add(&f->detail, h->live);
-		strbuf_addf(&f->detail, ", spread over %u arenas (", h->parts);
-		size_add(&f->detail, h->resident);
-		strbuf_addstr(&f->detail, " resident); of the free memory ");
-		size_add(&f->detail, h->free_pool_bytes);
-		strbuf_addf(
-			&f->detail,
-			" are whole pools in %llu arenas that are held by others, the rest lies "
-			"between objects.",
-			(unsigned long long)h->pinned_arenas);
-		finding_int(f, "live_bytes", h->live);
-		finding_int(f, "live_blocks", h->blocks);
-		finding_int(f, "arenas_pinned", h->pinned_arenas);
-		finding_int(f, "free_pool_bytes", h->free_pool_bytes);
+	for (size_t i = 0; i < l->r->heap_count; i++)
+		if (l->r->heaps[i].kind == HEAP_PYTHON)
+			say_pools(f, &l->r->heaps[i]);
+	held = name_pins(l, f, true);
+	strbuf_addstr(&f->title, "Python holds ");
+	size_add(&f->title, bytes);
+	strbuf_addstr(&f->title, " of free memory in its arenas");
+	if (held) {
+		pin_title_add(l, f, held, bytes, "objects");
+		strbuf_addch(&f->title, ',');
 	}
+	moment_add(l, &f->title);
 	strbuf_addstr(&f->advice,
 		      "Python uses it again for objects, so it does not grow without end. If it "
 		      "matters: make the objects that stay before the many that go, keep data in "
-		      "arrays, or do the work that needs many objects in a process that ends. "
-		      "MEMTRACE_PYTHON=objects shows which lines made the objects that stay.");
+		      "arrays, or do the work that needs many objects in a process that ends.");
+	if (!l->p->kinds[MT_KIND_PYTHON].allocations)
+		strbuf_addstr(&f->advice, " MEMTRACE_PYTHON=objects shows which lines made the "
+					  "objects that stay.");
 }
 
 /* ---- nobody's ---------------------------------------------------------------------------------------- */
@@ -315,7 +409,11 @@ void find_fragmentation(struct findings *all)
 			for (size_t k = 0; k < count; k++)
 				if (sums[k].is_glibc)
 					l.glibc = sums[k];
+				else if (l.r->other_malloc &&
+					 !strcmp(sums[k].name, l.r->other_malloc))
+					l.other = sums[k];
 			find_returnable(&l);
+			find_returnable_other(&l);
 			find_pinned(&l);
 			find_python_free(&l);
 		}

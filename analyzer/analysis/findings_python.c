@@ -72,6 +72,14 @@ static bool grows(const struct arenas *a)
 	       a->peak[3] >= a->peak[0] + MIN_GROWTH;
 }
 
+/* Most of it holds nothing any more: that is fragmentation of Python's heap, and said so there. */
+static bool is_free_again(const struct process *p, const struct arenas *a)
+{
+	uint64_t free = p->resident_last ? p->resident_last->parts[RESIDENT_PYTHON] : 0;
+
+	return free > (a->peak[3] - a->peak[0]) / 2;
+}
+
 struct likely {
 	char *place;
 	uint64_t bytes;
@@ -207,7 +215,8 @@ void find_python_growth(struct findings *all)
 	for (uint32_t i = 0; i < m->site_count; i++)
 		arena[i] = is_arena(m, importing, i);
 	for (size_t i = 0; i < m->process_count; i++)
-		if (measure(&m->processes[i], arena, &a) && grows(&a))
+		if (measure(&m->processes[i], arena, &a) && grows(&a) &&
+		    !is_free_again(&m->processes[i], &a))
 			put_growth(all, &m->processes[i], &a, arena);
 	free(importing);
 	free(arena);

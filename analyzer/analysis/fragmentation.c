@@ -5,6 +5,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "analysis/common.h"
@@ -32,7 +33,8 @@ const char *allocator_name(const struct model *m, uint32_t site)
 	return *path ? path : NULL;
 }
 
-static const char *name_of(const struct model *m, const struct resident_heap *h)
+static const char *name_of(const struct model *m, const struct resident *r,
+			   const struct resident_heap *h)
 {
 	const char *name = NULL;
 
@@ -40,7 +42,7 @@ static const char *name_of(const struct model *m, const struct resident_heap *h)
 		return "glibc";
 	if (h->kind == HEAP_PYTHON)
 		return "pymalloc";
-	name = allocator_name(m, h->site);
+	name = r->other_malloc ? r->other_malloc : allocator_name(m, h->site);
 	return name ? name : "unknown";
 }
 
@@ -50,7 +52,7 @@ size_t allocator_sums(const struct model *m, const struct resident *r, struct al
 
 	for (size_t i = 0; i < r->heap_count; i++) {
 		const struct resident_heap *h = &r->heaps[i];
-		const char *name = name_of(m, h);
+		const char *name = name_of(m, r, h);
 		struct allocator_sum *a = NULL;
 
 		if (!h->resident)
@@ -86,7 +88,9 @@ size_t allocator_sums(const struct model *m, const struct resident *r, struct al
 
 static bool pins_there(const struct resident_pin *pin, const struct allocator_sum *a)
 {
-	return a->is_glibc ? heap_is_glibc(pin->kind) : !a->is_python && pin->kind == HEAP_MAPPED;
+	if (a->is_glibc)
+		return heap_is_glibc(pin->kind);
+	return pin->kind == (a->is_python ? HEAP_PYTHON : HEAP_MAPPED);
 }
 
 static void put_pins(struct analysis_input *in, struct result *doc, struct rvalue *o,
@@ -194,7 +198,7 @@ static void put_glibc(struct analysis_input *in, struct result *doc, struct rval
 }
 
 static void put_process(struct analysis_input *in, struct result *doc, struct rvalue *list,
-			const struct process *p, const struct resident *r)
+			const struct process *p, const struct resident *r, bool small)
 {
 	struct allocator_sum sums[8];
 	size_t count = allocator_sums(in->m, r, sums);
@@ -206,6 +210,7 @@ static void put_process(struct analysis_input *in, struct result *doc, struct rv
 		r_int(doc, o, "proc", p->id);
 		r_int(doc, o, "pid", p->pid);
 		r_string(doc, o, "allocator", a->name);
+		r_bool(doc, o, "small", small);
 		r_float(doc, o, "at_s", process_seconds(in->m, p, r->time));
 		put_count(doc, o, "live_bytes", a->live);
 		put_count(doc, o, "resident_bytes", a->resident);
@@ -217,7 +222,8 @@ static void put_process(struct analysis_input *in, struct result *doc, struct rv
 			put_glibc(in, doc, o, p, r, a);
 		heaps = r_array(doc, o, "heaps");
 		for (size_t k = 0; k < r->heap_count; k++)
-			if (r->heaps[k].resident && !strcmp(name_of(in->m, &r->heaps[k]), a->name))
+			if (r->heaps[k].resident &&
+			    !strcmp(name_of(in->m, r, &r->heaps[k]), a->name))
 				put_heap(in, doc, heaps, p, &r->heaps[k]);
 	}
 }
@@ -225,11 +231,13 @@ static void put_process(struct analysis_input *in, struct result *doc, struct rv
 void analyse_fragmentation(struct analysis_input *in, struct result *doc)
 {
 	struct rvalue *list = r_array(doc, result_root(doc), "fragmentation");
+	bool *small = small_processes(in->m);
 
 	for (size_t i = 0; i < in->m->process_count; i++) {
 		const struct resident *r = resident_at_end(&in->m->processes[i]);
 
 		if (r && !r->sampled)
-			put_process(in, doc, list, &in->m->processes[i], r);
+			put_process(in, doc, list, &in->m->processes[i], r, small[i]);
 	}
+	free(small);
 }

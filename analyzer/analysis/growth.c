@@ -18,6 +18,7 @@
 
 #define CACHE_BYTES 4096 /* of a row, to have its functions looked up */
 #define SURE_ALONE 0.01 /* p of one process among replicates: it is judged by itself */
+#define WOUND_UP_LEAST_NS 1e9 /* work that is shorter and undone is a pass, too */
 #define WOUND_UP_SPAN 0.4 /* of the process's life: else it grew for a while and was freed */
 
 /* One judgement: a site in one process or in several that are replicates. */
@@ -155,8 +156,9 @@ static bool was_a_pass(const struct model *m, const struct unit *u)
 	const struct site_use *s = &m->uses[u->lead];
 	const struct process *p = &m->processes[s->process];
 	double life = (double)((p->shutdown ? p->shutdown : p->end) - p->start);
+	double work = s->cohorts->last * s->cohorts->window_ns;
 
-	return u->view.wound_up && s->cohorts->last * s->cohorts->window_ns < WOUND_UP_SPAN * life;
+	return u->view.wound_up && (work < WOUND_UP_SPAN * life || work < WOUND_UP_LEAST_NS);
 }
 
 static void add_use(const struct model *m, struct growth_row *row, const struct site_use *u)
@@ -189,8 +191,10 @@ static void row_init(const struct model *m, const struct epochs *epochs, const s
 	row->lifetime_p50_s = row->lifetime_p99_s = -1;
 	row->pooled = u->uses.count > 1;
 	row->wound_up = u->view.wound_up;
-	if (row->j.verdict == VERDICT_LEAK && was_a_pass(m, u)) {
-		row->j.verdict = VERDICT_GROWTH;
+	if (row->j.verdict >= VERDICT_GROWTH && was_a_pass(m, u)) {
+		row->j.verdict = VERDICT_BOUNDED;
+		row->j.level_bytes = row->j.bytes;
+		row->j.run_longer_s = -1;
 		row->j.reason = "it was given back when its work was done";
 	}
 	for (size_t i = 0; i < u->uses.count; i++)
@@ -282,6 +286,31 @@ static const struct {
 				     "(LRU_CACHE_CAPACITY, 1024 if not set)" },
 };
 
+/* Libraries that hold such a cache beside much else: without names of functions it can't be ruled out. */
+static const char *const with_caches[] = { "libtorch_cpu", "libdnnl", "libmkldnn" };
+
+static const char *unnamed_cache(const struct stack *st)
+{
+	const struct symbol_frame *leaf = NULL;
+	const char *file;
+
+	/* Without names Python's frames stand in front of all native ones. */
+	for (size_t i = 0; i < st->frames.count && !leaf; i++) {
+		const struct symbol_frame *f = &st->frames.items[i].f;
+
+		if (!f->is_python && f->module && !strstr(f->module, "/libstdc++"))
+			leaf = f;
+	}
+	if (!leaf || leaf->raw)
+		return NULL;
+	file = strrchr(leaf->module, '/');
+	for (size_t k = 0; file && k < sizeof(with_caches) / sizeof(with_caches[0]); k++)
+		if (!strncmp(file + 1, with_caches[k], strlen(with_caches[k])))
+			return "a library with caches of its own (oneDNN's of primitives among "
+			       "them), and names of functions are not known here to tell";
+	return NULL;
+}
+
 static const char *cache_of(const struct stack *st)
 {
 	for (size_t i = 0; i < st->frames.count; i++) {
@@ -291,7 +320,7 @@ static const char *cache_of(const struct stack *st)
 			if (strstr(f, caches[k].function))
 				return caches[k].cache;
 	}
-	return NULL;
+	return unnamed_cache(st);
 }
 
 /* What is put into a cache that has a limit stays, but is not lost: it grows until the limit. */

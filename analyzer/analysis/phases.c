@@ -1,6 +1,6 @@
 /*
- * The section on phases that the program told of, and the finding on memory that a phase left
- * behind.
+ * The section on phases that the program told of, or that its DataLoader's workers tell of, and the
+ * finding on memory that a phase left behind.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -51,6 +51,7 @@ void analyse_phases(struct analysis_input *in, struct result *doc)
 			r_float(doc, o, "start_s", process_seconds(m, p, ph->start));
 			r_float(doc, o, "end_s", process_seconds(m, p, ph->end));
 			r_bool(doc, o, "open", ph->open);
+			r_string(doc, o, "from", ph->by_workers ? "workers" : "program");
 			put_count(doc, o, "peak_bytes", ph->peak_bytes);
 			put_count(doc, o, "held_at_end_bytes", ph->end_bytes);
 			put_count(doc, o, "kept_bytes", ph->kept_bytes);
@@ -108,10 +109,11 @@ static void place_of(struct findings *all, struct strbuf *sb, uint32_t site)
 	stack_release(&st);
 }
 
-static void put_left(struct findings *all, const struct process *p, const char *name,
+static void put_left(struct findings *all, const struct process *p, const struct phase *ph,
 		     const struct left *l)
 {
-	bool much = l->bytes >= WARN_BYTES &&
+	/* Not named by the program: weights and the optimizer's state are of the training, too. */
+	bool much = !ph->by_workers && l->bytes >= WARN_BYTES &&
 		    (double)l->bytes >= WARN_SHARE * (double)p->peak_live_bytes;
 	struct finding *f = finding_new(all, "not-released-after-phase",
 					much ? SEVERITY_WARNING : SEVERITY_INFO);
@@ -120,7 +122,10 @@ static void put_left(struct findings *all, const struct process *p, const char *
 	finding_process(f, p->id);
 	f->site = l->most.site;
 	size_add(&f->title, l->bytes);
-	strbuf_addf(&f->title, " of phase '%s' kept to the end of ", name);
+	if (ph->by_workers)
+		strbuf_addstr(&f->title, " of the training kept after it, to the end of ");
+	else
+		strbuf_addf(&f->title, " of phase '%s' kept to the end of ", ph->name);
 	process_name_add(&f->title, p);
 	if (l->most.site != NO_ID) {
 		strbuf_addstr(&f->title, ", most of it (");
@@ -128,7 +133,8 @@ static void put_left(struct findings *all, const struct process *p, const char *
 		strbuf_addstr(&f->title, ") from ");
 		place_of(all, &f->title, l->most.site);
 	}
-	strbuf_addf(&f->detail, "When the phase ended (at %.1f s) ",
+	strbuf_addf(&f->detail, "When %s ended (at %.1f s) ",
+		    ph->by_workers ? "the last worker of its DataLoaders" : "the phase",
 		    process_seconds(all->in->m, p, l->last_end));
 	size_add(&f->detail, l->end_bytes);
 	strbuf_addstr(&f->detail, " of what it had allocated were held");
@@ -141,7 +147,7 @@ static void put_left(struct findings *all, const struct process *p, const char *
 				  "scope of its own). What they do need, is meant to stay.");
 	finding_int(f, "held_when_it_ended_bytes", l->end_bytes);
 	finding_int(f, "times", l->times);
-	finding_text(f, "phase", name);
+	finding_text(f, "phase", ph->name);
 }
 
 void find_not_released(struct findings *all)
@@ -161,7 +167,7 @@ void find_not_released(struct findings *all)
 			if (l.bytes >= MIN_KEPT &&
 			    (double)l.bytes >= MIN_SHARE * (double)p->peak_live_bytes &&
 			    (double)(end - l.last_end) >= MIN_AFTER * (double)(end - p->start))
-				put_left(all, p, p->phases[k].name, &l);
+				put_left(all, p, &p->phases[k], &l);
 		}
 	}
 }

@@ -29,6 +29,9 @@ static inline const struct resident *resident_at_end(const struct process *p)
 /* The allocator that made a mapping, from the module of the call: "jemalloc"; NULL: not known. */
 const char *allocator_name(const struct model *m, uint32_t site);
 
+/* By process: is it a helper so small that tables tell of all of them in one line? The caller's. */
+bool *small_processes(const struct model *m);
+
 /* Is a heap of glibc's of that kind: what trimming applies to? */
 static inline bool heap_is_glibc(enum heap_kind kind)
 {

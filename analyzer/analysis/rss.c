@@ -5,12 +5,17 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "analysis/analysis.h"
 #include "analysis/common.h"
+#include "analysis/resident.h"
+#include "util/alloc.h"
 
 #define NAMES_LISTED 100 /* of each part */
+#define LARGES_LISTED 20
+#define SMALL_SHARE 20 /* less than this part of the largest process is a helper ... */
+#define MANY_SMALL 3 /* ... and so many of them are told of together */
 
 static const char *const part_names[RESIDENT_PARTS] = {
 	[RESIDENT_LIVE] = "live",
@@ -72,6 +77,28 @@ static void put_names(struct result *doc, struct rvalue *o, const struct residen
 	}
 }
 
+/* Large blocks by site: what was asked for, and what of it was touched. */
+static void put_larges(struct analysis_input *in, struct result *doc, struct rvalue *o,
+		       const struct resident *r)
+{
+	struct rvalue *list = r_array(doc, o, "large_blocks");
+
+	for (size_t i = 0; i < r->large_count && i < LARGES_LISTED; i++) {
+		const struct resident_large *l = &r->larges[i];
+		struct rvalue *v;
+
+		if (l->site == NO_ID)
+			continue;
+		in->listed[l->site] = true;
+		v = r_push_object(doc, list);
+		r_int(doc, v, "site", l->site);
+		put_count(doc, v, "blocks", l->blocks);
+		put_count(doc, v, "requested_bytes", l->bytes);
+		put_count(doc, v, "touched_bytes", l->touched);
+		put_count(doc, v, "swapped_bytes", l->swapped);
+	}
+}
+
 /* What the kernel drops when memory is short, without the program losing anything. */
 static uint64_t reclaimable(const struct resident *r)
 {
@@ -83,14 +110,62 @@ static uint64_t reclaimable(const struct resident *r)
 	return bytes;
 }
 
+/* ---- helpers ----------------------------------------------------------------------------------- */
+
+bool *small_processes(const struct model *m)
+{
+	bool *small = xcalloc(m->process_count ? m->process_count : 1, sizeof(*small));
+	uint64_t largest = 0;
+	size_t count = 0;
+
+	for (size_t i = 0; i < m->process_count; i++) {
+		const struct resident *r = m->processes[i].resident_most;
+
+		if (r && r->bytes > largest)
+			largest = r->bytes;
+	}
+	for (size_t i = 0; i < m->process_count; i++) {
+		const struct process *p = &m->processes[i];
+
+		small[i] = p->resident_most && p->resident_most->bytes < largest / SMALL_SHARE &&
+			   (!strcmp(p->role, "exec") || !strcmp(p->role, "forked"));
+		count += small[i];
+	}
+	if (count < MANY_SMALL)
+		memset(small, 0, m->process_count * sizeof(*small));
+	return small;
+}
+
+static void put_small(struct result *doc, const struct model *m, const bool *small)
+{
+	struct rvalue *o = r_object(doc, result_root(doc), "small_processes"), *procs;
+	uint64_t most = 0, count = 0;
+
+	procs = r_array(doc, o, "procs");
+	for (size_t i = 0; i < m->process_count; i++) {
+		if (!small[i])
+			continue;
+		r_push_int(doc, procs, m->processes[i].id);
+		count++;
+		if (m->processes[i].resident_most->bytes > most)
+			most = m->processes[i].resident_most->bytes;
+	}
+	put_count(doc, o, "count", count);
+	put_measured(doc, o, "most_rss_bytes", most); /* of one: they share files */
+}
+
+/* ------------------------------------------------------------------------------------------------ */
+
 static void put_resident(struct analysis_input *in, struct result *doc, struct rvalue *list,
-			 const struct process *p, const struct resident *r, const char *moment)
+			 const struct process *p, const struct resident *r, const char *moment,
+			 bool small)
 {
 	struct rvalue *o = r_push_object(doc, list), *parts;
 
 	r_int(doc, o, "proc", p->id);
 	r_int(doc, o, "pid", p->pid);
 	r_string(doc, o, "moment", moment);
+	r_bool(doc, o, "small", small);
 	r_float(doc, o, "at_s", process_seconds(in->m, p, r->time));
 	put_count(doc, o, "rss_bytes", r->bytes);
 	put_measured(doc, o, "vmrss_bytes", r->rss);
@@ -102,11 +177,13 @@ static void put_resident(struct analysis_input *in, struct result *doc, struct r
 	r_bool(doc, o, "live_known", !r->sampled);
 	put_untraced(doc, o, r);
 	put_names(doc, o, r);
+	put_larges(in, doc, o, r);
 }
 
 void analyse_rss(struct analysis_input *in, struct result *doc)
 {
 	struct rvalue *list = r_array(doc, result_root(doc), "rss");
+	bool *small = small_processes(in->m);
 
 	for (size_t i = 0; i < in->m->process_count; i++) {
 		const struct process *p = &in->m->processes[i];
@@ -114,8 +191,11 @@ void analyse_rss(struct analysis_input *in, struct result *doc)
 		if (!p->resident_most)
 			continue;
 		put_resident(in, doc, list, p, p->resident_most,
-			     p->resident_most == p->resident_last ? "peak and end" : "peak");
+			     p->resident_most == p->resident_last ? "peak and end" : "peak",
+			     small[i]);
 		if (p->resident_last != p->resident_most)
-			put_resident(in, doc, list, p, p->resident_last, "end");
+			put_resident(in, doc, list, p, p->resident_last, "end", small[i]);
 	}
+	put_small(doc, in->m, small);
+	free(small);
 }

@@ -35,10 +35,20 @@ const char *const verdict_names[] = { "undecided", "bounded", "growth", "leak" }
 
 /* ---- the numbers ----------------------------------------------------------------------------- */
 
-static void count_windows(const struct cohorts *c, struct cohort_view *v, bool at_end)
+/* Most of what was alive at the last birth was given back after it. */
+static bool was_given_back(const struct cohorts *c)
 {
 	double alive = 0, gone = 0;
 
+	for (size_t i = 0; i < c->count; i++) {
+		alive += c->windows[i].alive;
+		gone += c->windows[i].gone;
+	}
+	return gone > WOUND_UP * alive;
+}
+
+static void count_windows(const struct cohorts *c, struct cohort_view *v, bool at_end)
+{
 	for (size_t i = 0; i < v->n; i++) {
 		const struct cohort *w = &c->windows[i];
 
@@ -48,16 +58,15 @@ static void count_windows(const struct cohorts *c, struct cohort_view *v, bool a
 		v->deaths[i] = at_end ? w->deaths + w->late : w->deaths;
 		v->floor[i] = w->floor;
 		v->top[i] = w->top;
-		alive += w->alive;
-		gone += w->gone;
 	}
-	v->wound_up = !at_end && gone > WOUND_UP * alive;
+	v->wound_up = !at_end && was_given_back(c);
 }
 
 bool view_of(const struct cohorts *c, struct cohort_view *v)
 {
 	double idle = c->end - c->last;
-	bool at_end = idle > TRAILING * c->end && idle * c->window_ns > WINDING_UP_NS;
+	bool at_end = idle > TRAILING * c->end &&
+		      (idle * c->window_ns > WINDING_UP_NS || was_given_back(c));
 
 	memset(v, 0, sizeof(*v));
 	v->n = c->count;

@@ -68,8 +68,8 @@ static struct resident_pin *pin_of(struct sorting *s, const struct walk_block *b
 	return pin;
 }
 
-static void pin_add(struct sorting *s, enum heap_kind kind, size_t first, size_t end, uint64_t page,
-		    uint64_t bytes)
+void pin_add(struct sorting *s, enum heap_kind kind, size_t first, size_t end, uint64_t page,
+	     uint64_t bytes)
 {
 	struct resident_pin *pin = pin_of(s, block_at(s, first), kind);
 	const struct timebase *tb = &s->r->b->clocks.items[s->r->p->trace];

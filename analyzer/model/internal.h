@@ -181,6 +181,8 @@ bool record_add(struct builder *b, struct proc *p, const struct mt_record *r, ui
 /* stacks.c: canonical ids. */
 uint32_t stack_native(struct builder *b, struct proc *p, uint64_t id);
 uint32_t stack_python(struct builder *b, struct proc *p, uint64_t id);
+/* Does the stack pass through a file whose name ends so? While records still come in. */
+bool stack_python_is_in(struct builder *b, struct proc *p, uint64_t id, const char *file_end);
 uint32_t stack_module(struct builder *b, struct mt_str path, struct mt_str build_id);
 
 /* tree.c */

@@ -152,6 +152,7 @@ struct phase {
 	char *name;
 	int64_t start, end; /* end: of the process, where it is open */
 	bool open; /* nothing ended it */
+	bool by_workers; /* the program named none: it is the life of a DataLoader's workers */
 	uint64_t peak_bytes; /* of the process's live bytes in it */
 	uint64_t end_bytes; /* taken in it and held when it ended */
 	uint64_t kept_bytes; /* taken in it and held when the process ended, or Python shut down */

@@ -2,7 +2,8 @@
  * CPython's own allocator: an arena is cut into pools, a pool into blocks of one size. The pools'
  * headers say how many blocks are in use, not which: so a pool's live bytes are exact, and are laid
  * into its resident pages from the first one on. Where objects are recorded one by one, what they
- * asked for is live and what their blocks are larger is rounding.
+ * asked for is live and what their blocks are larger is rounding; and where all that is in use in a
+ * pool or arena is of one site, that site pins what is free there.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -23,6 +24,72 @@ static uint64_t asked_in(struct sorting *s, uint64_t start, uint64_t end)
 	for (size_t i = s->block; i < w->blocks.count && w->blocks.items[i].addr < end; i++)
 		bytes += w->blocks.items[i].size;
 	return bytes;
+}
+
+/* ---- who pins ------------------------------------------------------------------------------------ */
+
+struct span {
+	size_t first, end; /* blocks */
+	bool one_site; /* all that is in use there is known, and of one site */
+};
+
+/* Blocks in [start, end), of which the pools say that `used` are in use. */
+static struct span span_of(const struct walk *w, size_t from, uint64_t start, uint64_t end,
+			   uint64_t used)
+{
+	struct span span;
+	const struct walk_block *first;
+
+	while (from < w->blocks.count && w->blocks.items[from].addr < start)
+		from++;
+	span.first = span.end = from;
+	first = &w->blocks.items[from];
+	span.one_site = true;
+	for (; span.end < w->blocks.count && w->blocks.items[span.end].addr < end; span.end++) {
+		const struct walk_block *b = &w->blocks.items[span.end];
+
+		span.one_site &= b->site == first->site && b->owner == first->owner;
+	}
+	span.one_site &= span.end > span.first && span.end - span.first == used;
+	return span;
+}
+
+/* Of a whole arena; looked up once, arenas come in order. */
+static bool arena_is_of_one_site(struct sorting *s, const struct walk_pools *pools)
+{
+	uint64_t used = 0;
+	struct span span;
+
+	if (s->span_arena == pools->start)
+		return s->span_one_site;
+	for (size_t i = 0; i < pools->pools; i++) {
+		const struct walk_pool *pool = &s->w->pool.items[pools->first + i];
+
+		used += pool->code > CODE_UNREAD ? pool->used : 0;
+	}
+	span = span_of(s->w, s->block, pools->start, pools->start + pools->size, used);
+	s->span_arena = pools->start;
+	s->span_first = span.first;
+	s->span_one_site = span.one_site;
+	return s->span_one_site;
+}
+
+/* What is free in a page of a pool is held by the blocks of the pool, if they are of one site. */
+static void pin_pool(struct sorting *s, const struct walk_pool *pool, uint64_t start, uint64_t end,
+		     uint64_t page, uint64_t free)
+{
+	struct span span = span_of(s->w, s->block, start, end, pool->used);
+
+	if (free && span.one_site) /* its blocks are counted with its first page */
+		pin_add(s, HEAP_PYTHON, span.first, page == start ? span.end : span.first, page,
+			free);
+}
+
+/* A pool that is free is held only by what lives elsewhere in the arena. */
+static void pin_free_pool(struct sorting *s, const struct walk_pools *pools, uint64_t page)
+{
+	if (arena_is_of_one_site(s, pools))
+		pin_add(s, HEAP_PYTHON, s->span_first, s->span_first, page, s->w->page);
 }
 
 /* Live and other bytes of a pool before this page: full pages are filled first. */
@@ -56,6 +123,7 @@ static void pool_page(struct sorting *s, struct resident_heap *h, const struct w
 	out->part[RESIDENT_PYTHON] = size - rounding - used;
 	if (!inside)
 		h->blocks += pool->used;
+	pin_pool(s, pool, pool_start, pool_start + pool_bytes, page, out->part[RESIDENT_PYTHON]);
 }
 
 void python_page(struct sorting *s, struct resident_heap *h, const struct walk_pools *pools,
@@ -78,6 +146,7 @@ void python_page(struct sorting *s, struct resident_heap *h, const struct walk_p
 	} else if (pool->code <= CODE_FREE || !pool->used) {
 		out->part[RESIDENT_PYTHON] = size;
 		h->free_pool_bytes += size;
+		pin_free_pool(s, pools, page);
 	} else {
 		pool_page(s, h, pool, first + (page - first) / bytes * bytes, bytes, page, out);
 	}

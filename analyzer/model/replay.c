@@ -220,6 +220,8 @@ void replay_block_take(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 	replay_taken(r, s, size);
 	if (size >= RECENT_LEAST)
 		shm_block_taken(r, block.key, size, site);
+	if ((s->kind & MT_KIND_MASK) == MT_KIND_HEAP)
+		replay_large_in_heap(r, addr, size, true);
 	if (r->sampling)
 		sampling_taken(r, s, &block);
 	if (s->cohorts || s->live_count >= GROWTH_BLOCKS || r->resizing)
@@ -243,8 +245,10 @@ void replay_block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 		replay_freed_unknown(r, kind);
 		return;
 	}
-	if (kind == MT_KIND_HEAP)
+	if (kind == MT_KIND_HEAP) {
 		replay_freed_large(r, block.size, block.owner, block.site);
+		replay_large_in_heap(r, addr, block.size, false);
+	}
 	if (block.owner != r->p->id) {
 		drop_inherited(r, &block, true);
 		return;
@@ -309,6 +313,7 @@ struct replay *replay_new(struct builder *b, uint32_t id, struct replay *parent)
 		sampling_fork(r, parent);
 		sharing_fork(r, parent);
 		r->large_freed = parent->large_freed;
+		r->large_heap = parent->large_heap;
 	}
 	r->now = r->p->first_time;
 	if (!b->options.has_from || r->now >= r->from)
@@ -417,6 +422,10 @@ void replay_record(struct replay *r, const struct mt_record *record, enum replay
 		note_shutdown(r);
 	if (record->id == MT_EV_MARK && record->u.mark.kind == MT_MARK_PHASE)
 		phases_mark(r, record->u.mark.label);
+	else if (record->id == MT_EV_FORK)
+		phases_forked(r, &record->u.fork);
+	else if (record->id == MT_EV_WAIT)
+		phases_waited(r, record->u.wait.pid);
 	if (record->id == MT_EV_SAMPLING) {
 		sampling_begin(r, stream, record->u.sampling.mean_bytes, r->now);
 		return;

@@ -67,6 +67,12 @@ struct replay {
 		uint64_t size;
 		uint32_t owner, site;
 	} large_freed;
+	/* Such blocks that were taken from a heap all the same: what a fixed threshold would have
+	 * kept out of it. */
+	struct large_heap {
+		uint64_t live, peak;
+		uint64_t folded; /* bytes of those that were not listed, whenever they lived */
+	} large_heap;
 	uint32_t mean; /* of the block being taken */
 	struct gpu_state *gpu; /* NULL: no GPU record yet */
 	bool resizing; /* one half of a REALLOC or REMAP is being replayed */
@@ -108,6 +114,9 @@ void growth_settle(struct replay *r); /* the end of what is judged */
 
 /* replay_phases.c: what phases took and kept. The second and third: where there are phases. */
 void phases_mark(struct replay *r, struct mt_str label); /* empty: the phase ends */
+void phases_forked(struct replay *r,
+		   const struct mt_ev_fork *e); /* if it is a DataLoader's worker */
+void phases_waited(struct replay *r, uint64_t pid);
 void phases_taken(struct replay *r, uint8_t kind, uint64_t birth, uint64_t bytes);
 void phases_dropped(struct replay *r, uint8_t kind, uint64_t birth, uint64_t bytes, uint32_t mean);
 void phases_settle(struct replay *r); /* the first call counts */
@@ -123,6 +132,21 @@ static inline void replay_freed_large(struct replay *r, uint64_t size, uint32_t 
 	if (__builtin_expect(size >= LARGE_LEAST, 0) && size <= LARGE_MOST &&
 	    size > r->large_freed.size)
 		r->large_freed = (struct large_freed){ size, owner, site };
+}
+
+/* A heap block of any size comes or goes. One with a mapping of its own begins behind its header. */
+static inline bool replay_is_large_in_heap(uint64_t addr, uint64_t size)
+{
+	return __builtin_expect(size >= LARGE_LEAST, 0) && (addr & 4095) != 16;
+}
+
+static inline void replay_large_in_heap(struct replay *r, uint64_t addr, uint64_t size, bool taken)
+{
+	if (!replay_is_large_in_heap(addr, size))
+		return;
+	r->large_heap.live += taken ? size : -size;
+	if (taken && r->large_heap.live > r->large_heap.peak)
+		r->large_heap.peak = r->large_heap.live;
 }
 
 /* replay_maps.c: mappings. */

@@ -88,8 +88,11 @@ static void count_up_to(struct replay *r, const struct fold_count *now, uint64_t
 	const struct fold_count *last = known ? known : &none;
 	struct local_site *s = &r->p->sites.items[now->site];
 
-	if ((s->kind & MT_KIND_MASK) == MT_KIND_HEAP && now->time <= r->to)
+	if ((s->kind & MT_KIND_MASK) == MT_KIND_HEAP && now->time <= r->to) {
 		replay_freed_large(r, now->largest, r->p->id, now->site);
+		if (now->largest >= LARGE_LEAST && now->bytes > last->bytes)
+			r->large_heap.folded += now->bytes - last->bytes;
+	}
 	if (now->count <= last->count)
 		return; /* as it was; a FOLD may also be younger than a cell read before it */
 	if (now->bytes < last->bytes || now->brief < last->brief) {

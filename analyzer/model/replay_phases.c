@@ -1,6 +1,7 @@
 /*
  * What each phase of the program (memtrace_phase) took and still held when it ended, and when the
- * process did. Host memory of all kinds, apart from mappings that back an allocator.
+ * process did. Host memory of all kinds, apart from mappings that back an allocator. Of a program
+ * that names no phases, the times when workers of a DataLoader are alive are phases.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -16,11 +17,14 @@ struct phase_state {
 	double at_end; /* when it ended */
 	uint64_t peak; /* of the process's live bytes */
 	char *name;
+	bool by_workers;
 };
 
 struct phases {
 	VEC(struct phase_state) all;
 	bool open; /* the last one goes on */
+	bool named; /* by the program: workers don't count any more */
+	VEC(uint32_t) workers; /* pids that were not waited for */
 };
 
 static bool is_counted(const struct replay *r, uint8_t kind)
@@ -49,24 +53,57 @@ static void close_phase(struct replay *r)
 	p->open = false;
 }
 
-void phases_mark(struct replay *r, struct mt_str label)
+static struct phases *phases_of(struct replay *r)
 {
-	struct phase_state *s;
-
-	if (!r->counting || r->shutdown || r->now > r->to)
-		return;
 	if (!r->phases)
 		r->phases = xcalloc(1, sizeof(*r->phases));
-	if (r->phases->all.count == MAX_PHASES)
-		return;
-	close_phase(r);
-	if (!label.len)
-		return;
-	s = vec_push(&r->phases->all);
+	return r->phases;
+}
+
+static void open_phase(struct replay *r, char *name, bool by_workers)
+{
+	struct phase_state *s = vec_push(&r->phases->all);
+
 	s->start = r->now;
-	s->name = text_of(label);
+	s->name = name;
+	s->by_workers = by_workers;
 	s->peak = r->out->live_bytes + r->out->inherited_live_bytes;
 	r->phases->open = true;
+}
+
+void phases_mark(struct replay *r, struct mt_str label)
+{
+	if (!r->counting || r->shutdown || r->now > r->to || phases_of(r)->all.count == MAX_PHASES)
+		return;
+	r->phases->named = true;
+	close_phase(r);
+	if (label.len)
+		open_phase(r, text_of(label), false);
+}
+
+void phases_forked(struct replay *r, const struct mt_ev_fork *e)
+{
+	if (!e->python || !r->counting || r->shutdown || r->now > r->to ||
+	    (r->phases && (r->phases->named || r->phases->all.count == MAX_PHASES)) ||
+	    !stack_python_is_in(r->b, r->p, e->python, "torch/utils/data/dataloader.py"))
+		return;
+	*vec_push(&phases_of(r)->workers) = (uint32_t)e->pid;
+	if (!r->phases->open)
+		open_phase(r, xstrdup("DataLoader workers"), true);
+}
+
+void phases_waited(struct replay *r, uint64_t pid)
+{
+	struct phases *p = r->phases;
+
+	for (size_t i = 0; p && i < p->workers.count; i++) {
+		if (p->workers.items[i] != pid)
+			continue;
+		p->workers.items[i] = p->workers.items[--p->workers.count];
+		if (!p->workers.count && !p->named && !r->shutdown && r->now <= r->to)
+			close_phase(r);
+		return;
+	}
 }
 
 /* The phase in which a block was born; NULL: in none. */
@@ -208,6 +245,7 @@ void phases_settle(struct replay *r)
 		to->peak_bytes = s->peak;
 		to->end_bytes = (uint64_t)llround(fmax(0, s->end ? s->at_end : s->live));
 		to->kept_bytes = (uint64_t)llround(fmax(0, s->live));
+		to->by_workers = s->by_workers;
 		to->name = s->name;
 		s->name = NULL;
 	}
@@ -227,7 +265,9 @@ void phases_release(struct replay *r)
 {
 	for (size_t i = 0; r->phases && i < r->phases->all.count; i++)
 		free(r->phases->all.items[i].name);
-	if (r->phases)
+	if (r->phases) {
 		vec_release(&r->phases->all);
+		vec_release(&r->phases->workers);
+	}
 	free(r->phases);
 }

@@ -192,6 +192,40 @@ static void mapping_page(struct sorting *s, const struct walk_range *range,
 		name_add(s, range, RESIDENT_UNTRACED, "Python arena", no_pool, size, true);
 }
 
+/* A block lies there: it is memory of the allocator's, whoever mapped it, and when. */
+static bool has_block(struct sorting *s, uint64_t start, uint64_t end)
+{
+	size_t low = 0, high = s->w->blocks.count;
+
+	if (s->asked_start == start && s->asked_end == end)
+		return s->asked_has;
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (s->w->blocks.items[mid].addr < start)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	s->asked_start = start;
+	s->asked_end = end;
+	s->asked_has = low < s->w->blocks.count && s->w->blocks.items[low].addr < end;
+	return s->asked_has;
+}
+
+/* Of an allocator other than glibc's: mapped before recording began, or for what it is not known. */
+static bool is_of_other_malloc(struct sorting *s, const struct walk_range *range,
+			       const struct map_range *map)
+{
+	if (!s->out->other_malloc || s->out->sampled)
+		return false;
+	if (range->flags & MT_RANGE_HEAP)
+		return true; /* tcmalloc moves the break itself */
+	if (map)
+		return !(map->kind & MT_KIND_BACKING) && has_block(s, map->start, map->end);
+	return has_block(s, range->start, range->end);
+}
+
 static void private_page(struct sorting *s, const struct walk_range *range, uint64_t page,
 			 struct split *out)
 {
@@ -203,6 +237,9 @@ static void private_page(struct sorting *s, const struct walk_range *range, uint
 	if (is_of_tool(s, page)) {
 		out->part[RESIDENT_TOOL] = size;
 		name_add(s, range, RESIDENT_TOOL, "memtrace", NULL, size, true);
+		return;
+	} else if (is_of_other_malloc(s, range, map)) {
+		mapped_page(s, heap_of(s, HEAP_MAPPED, 0), page, out);
 		return;
 	} else if (s->out->sampled && (range->flags & MT_RANGE_HEAP || arena)) {
 		reason = not_listed;
@@ -279,6 +316,25 @@ static void sort_range(struct sorting *s, const struct walk_range *range)
 	}
 }
 
+/* An allocator's library that is mapped was preloaded or linked to serve malloc. */
+static const char *other_malloc(const struct walk *w)
+{
+	static const struct {
+		const char *file, *name;
+	} known[] = { { "/libjemalloc", "jemalloc" },
+		      { "/libtcmalloc", "tcmalloc" },
+		      { "/libmimalloc", "mimalloc" } };
+
+	for (size_t i = 0; i < w->ranges.count; i++) {
+		const char *file = strrchr(w->ranges.items[i].name, '/');
+
+		for (size_t k = 0; file && k < sizeof(known) / sizeof(known[0]); k++)
+			if (starts_with(file, known[k].file))
+				return known[k].name;
+	}
+	return NULL;
+}
+
 /* Heaps of further arenas that were not announced: they begin where only those begin. */
 static void guess_arenas(struct sorting *s)
 {
@@ -324,8 +380,8 @@ static void span_heaps(struct sorting *s)
 
 	for (size_t i = 0; i < w->ranges.count; i++)
 		if (w->ranges.items[i].flags & MT_RANGE_HEAP && !s->out->sampled)
-			heap_span(heap_of(s, HEAP_MAIN, 0), w->ranges.items[i].start,
-				  w->ranges.items[i].end);
+			heap_span(heap_of(s, s->out->other_malloc ? HEAP_MAPPED : HEAP_MAIN, 0),
+				  w->ranges.items[i].start, w->ranges.items[i].end);
 	for (size_t i = 0; i < w->arenas.count && !s->out->sampled; i++)
 		heap_span(heap_of(s, HEAP_ARENA, w->arenas.items[i].arena),
 			  w->arenas.items[i].start, w->arenas.items[i].end);
@@ -392,7 +448,8 @@ static struct resident *result_of(struct sorting *s)
 	struct resident *out = s->out;
 
 	for (size_t i = 0; i < s->w->ranges.count; i++)
-		if (s->w->ranges.items[i].flags & MT_RANGE_HEAP && !out->sampled)
+		if (s->w->ranges.items[i].flags & MT_RANGE_HEAP && !out->sampled &&
+		    !out->other_malloc)
 			heap_cliffs(s, heap_of(s, HEAP_MAIN, 0), s->w->ranges.items[i].start,
 				    s->w->ranges.items[i].end);
 	if (s->names.count)
@@ -422,15 +479,21 @@ struct resident *resident_of(struct replay *r, struct walk *w)
 	s.out->rss = w->scan.rss ? w->scan.rss - 1 : 0;
 	s.out->walk_cpu_ns = w->cpu_ns;
 	s.out->large_freed = r->large_freed.size;
+	s.out->large_in_heap = r->large_heap.peak;
 	s.out->large_owner = r->large_freed.size ? r->large_freed.owner : NO_ID;
 	s.out->large_site = r->large_freed.size ? r->large_freed.site : NO_ID;
 	s.maps = maps_all(&r->maps, &s.map_count);
-	guess_arenas(&s);
+	s.out->other_malloc = other_malloc(w);
+	if (s.out->other_malloc)
+		w->arenas.count = 0;
+	else
+		guess_arenas(&s);
 	if (w->arenas.count)
 		qsort(w->arenas.items, w->arenas.count, sizeof(*w->arenas.items), by_arena);
 	span_heaps(&s);
 	for (size_t i = 0; i < w->ranges.count; i++)
 		sort_range(&s, &w->ranges.items[i]);
 	count_pools(&s);
+	find_larges(&s);
 	return result_of(&s);
 }

@@ -99,10 +99,20 @@ struct resident_pin {
 	double age; /* mean, ns */
 };
 
+/* Live blocks and mappings of at least 128 KiB of one site. */
+struct resident_large {
+	uint32_t owner, site; /* as in resident_pin */
+	uint64_t blocks, bytes; /* asked for */
+	uint64_t touched, swapped; /* of them in memory, and in swap; the rest was never touched */
+};
+
 struct resident {
 	int64_t time; /* when the walk began */
 	enum mt_scan_reason reason;
 	bool complete; /* every mapping was walked */
+	/* The library that serves malloc where glibc's own does not: "jemalloc", "tcmalloc" or
+	 * "mimalloc"; its heaps are MAPPED. NULL: glibc's. Static. */
+	const char *other_malloc;
 	bool sampled; /* not all live blocks were known: heaps are untraced */
 	uint64_t bytes; /* resident, the sum of parts */
 	uint64_t rss; /* of /proc at that time; 0: not measured */
@@ -114,10 +124,13 @@ struct resident {
 	size_t heap_count;
 	struct resident_pin *pins; /* most pinned bytes first */
 	size_t pin_count;
+	struct resident_large *larges; /* most bytes first; none where `sampled` */
+	size_t large_count;
 	uint64_t walk_cpu_ns;
 	/* The largest block between 128 KiB and 32 MiB freed before: glibc's M_MMAP_THRESHOLD is
 	 * raised to it, unless that was set. 0: none. */
 	uint64_t large_freed;
+	uint64_t large_in_heap; /* bytes of larger blocks that lay in heaps at one time, at most */
 	uint32_t large_owner, large_site;
 };
 

@@ -301,3 +301,28 @@ uint32_t stack_python(struct builder *b, struct proc *p, uint64_t id)
 	vec_release(&chain);
 	return canon;
 }
+
+bool stack_python_is_in(struct builder *b, struct proc *p, uint64_t id, const char *file_end)
+{
+	size_t length = strlen(file_end);
+
+	for (size_t depth = 0; id && depth < LONGEST_STACK; depth++) {
+		struct proc *home = home_of(b, p, id, offsetof(struct dict, pynodes));
+		struct dict_pynode *n = home ? dict_entry(&home->dict.pynodes, id, sizeof(*n))
+					     : NULL;
+		const struct dict_code *c;
+		const struct dict_string *file;
+
+		if (!n || !n->defined)
+			return false;
+		c = n->code ? FIND(b, home, codes, n->code, struct dict_code) : NULL;
+		file = c && c->defined ? FIND(b, home, strings, c->filename, struct dict_string)
+				       : NULL;
+		if (file && file->text && file->len >= length &&
+		    !memcmp(file->text + file->len - length, file_end, length))
+			return true;
+		p = home;
+		id = n->parent;
+	}
+	return false;
+}

@@ -291,6 +291,19 @@ void walk_record(struct replay *r, const struct mt_record *record)
 		end(r, &record->u.scan_end);
 }
 
+/* What was folded is told of at the end only. */
+static void note_folded(const struct replay *r, struct resident *to)
+{
+	if (!to)
+		return;
+	to->large_in_heap += r->large_heap.folded;
+	if (r->large_freed.size > to->large_freed) {
+		to->large_freed = r->large_freed.size;
+		to->large_owner = r->large_freed.owner;
+		to->large_site = r->large_freed.site;
+	}
+}
+
 void walk_finish(struct replay *r)
 {
 	struct walks *all = r->walks;
@@ -298,6 +311,9 @@ void walk_finish(struct replay *r)
 	if (!all)
 		return;
 	walk_free(all->open);
+	note_folded(r, all->most);
+	if (all->last != all->most)
+		note_folded(r, all->last);
 	r->out->resident_most = all->most;
 	r->out->resident_last = all->last;
 	free(all);
@@ -313,6 +329,7 @@ void resident_free(struct resident *r)
 	free(r->names);
 	free(r->heaps);
 	free(r->pins);
+	free(r->larges);
 	free(r);
 }
 
@@ -329,6 +346,8 @@ static void each_resident_site(struct process *p,
 	for (size_t i = 0; i < 2; i++) {
 		for (size_t k = 0; both[i] && k < both[i]->pin_count; k++)
 			fn(arg, &both[i]->pins[k].owner, &both[i]->pins[k].site);
+		for (size_t k = 0; both[i] && k < both[i]->large_count; k++)
+			fn(arg, &both[i]->larges[k].owner, &both[i]->larges[k].site);
 		if (both[i])
 			fn(arg, &both[i]->large_owner, &both[i]->large_site);
 		for (size_t k = 0; both[i] && k < both[i]->heap_count; k++) {

@@ -160,7 +160,8 @@ void show_phases(struct terminal *t, const struct rvalue *list)
 	text_head(&t->text, "Phases");
 	if (!list->count) {
 		text_line(&t->text, STYLE_NONE,
-			  "  the program told of none (memtrace_phase, memtrace_marks.phase)");
+			  "  the program named none (memtrace_phase, memtrace_marks.phase), and no "
+			  "DataLoader had workers");
 		return;
 	}
 	table_column(&tab, ">pid", 1);

@@ -58,6 +58,39 @@ static void rss_row(struct table *tab, const struct rvalue *r)
 	cells_row(tab, cells, n);
 }
 
+static const struct rvalue *site_of(const struct terminal *t, const struct rvalue *of)
+{
+	r_for_each (s, r_get(t->root, "sites"))
+		if (r_get_int(s, "id") == r_get_int(of, "site"))
+			return s;
+	return NULL;
+}
+
+/* Large blocks of which a part was never touched. */
+static void show_larges(struct terminal *t, const struct rvalue *r)
+{
+	struct strbuf sb = STRBUF_INIT;
+	size_t shown = 0;
+
+	r_for_each (l, r_get(r, "large_blocks")) {
+		const struct rvalue *site = site_of(t, l);
+
+		if (r_get_int(l, "touched_bytes") + r_get_int(l, "swapped_bytes") ==
+			    r_get_int(l, "requested_bytes") ||
+		    ++shown > FIRST_ROWS)
+			continue;
+		strbuf_reset(&sb);
+		text_size(&sb, r_get(l, "requested_bytes"));
+		strbuf_addstr(&sb, " asked for in large blocks at ");
+		strbuf_addstr(&sb, site ? text_member(site, "place") : "a site that is not listed");
+		strbuf_addstr(&sb, ", of it ");
+		text_size(&sb, r_get(l, "touched_bytes"));
+		strbuf_addstr(&sb, " in memory");
+		text_wrap(&t->text, STYLE_DIM, 6, sb.buf);
+	}
+	strbuf_release(&sb);
+}
+
 static void show_named(struct terminal *t, const struct rvalue *r)
 {
 	struct strbuf sb = STRBUF_INIT;
@@ -106,10 +139,24 @@ static void say_files(struct terminal *t, const struct rvalue *list)
 	strbuf_release(&sb);
 }
 
+/* Helpers are many, and nobody asks about each. */
+static void say_small(struct terminal *t)
+{
+	const struct rvalue *small = r_get(t->root, "small_processes");
+	struct strbuf sb = STRBUF_INIT;
+
+	strbuf_addf(&sb, "and %" PRId64 " small helper processes, the largest of ",
+		    r_get_int(small, "count"));
+	text_size(&sb, r_get(small, "most_rss_bytes"));
+	strbuf_addstr(&sb, " (memtrace-report fragmentation lists them)");
+	text_wrap(&t->text, STYLE_DIM, 2, sb.buf);
+	strbuf_release(&sb);
+}
+
 void show_rss(struct terminal *t, const struct rvalue *list)
 {
 	struct table tab = { 0 };
-	size_t shown = 0;
+	size_t shown = 0, folded = 0;
 
 	if (!list->count)
 		return;
@@ -120,13 +167,17 @@ void show_rss(struct terminal *t, const struct rvalue *list)
 	for (size_t i = 0; i < PARTS; i++)
 		table_column(&tab, parts[i].head, parts[i].drop);
 	r_for_each (r, list) {
-		if (shown == FIRST_ROWS && !t->full)
-			break;
-		rss_row(&tab, r);
-		shown++;
+		if (!t->full && r_get_bool(r, "small"))
+			folded++;
+		else if (shown < FIRST_ROWS || t->full) {
+			rss_row(&tab, r);
+			shown++;
+		}
 	}
 	table_end(&tab, &t->text, NULL, NULL);
-	more_line(t, shown, list->count, "fragmentation");
+	more_line(t, shown, list->count - folded, "fragmentation");
+	if (folded)
+		say_small(t);
 	say_files(t, list);
 	if (!t->full)
 		return;
@@ -138,19 +189,12 @@ void show_rss(struct terminal *t, const struct rvalue *list)
 		text_line(&t->text, STYLE_NONE, "");
 		text_wrap(&t->text, STYLE_NONE, 2, sb.buf);
 		show_named(t, r);
+		show_larges(t, r);
 		strbuf_release(&sb);
 	}
 }
 
 /* ---- allocators ---------------------------------------------------------------------------------- */
-
-static const struct rvalue *site_of(const struct terminal *t, const struct rvalue *pin)
-{
-	r_for_each (s, r_get(t->root, "sites"))
-		if (r_get_int(s, "id") == r_get_int(pin, "site"))
-			return s;
-	return NULL;
-}
 
 static void allocator_row(struct table *tab, const struct rvalue *f)
 {
@@ -235,7 +279,7 @@ static void after_allocator(void *arg, size_t row)
 void show_fragmentation(struct terminal *t, const struct rvalue *list)
 {
 	struct table tab = { 0 };
-	size_t shown = 0;
+	size_t shown = 0, folded = 0;
 
 	if (!list->count)
 		return;
@@ -248,11 +292,13 @@ void show_fragmentation(struct terminal *t, const struct rvalue *list)
 	table_column(&tab, ">returnable", 1);
 	table_column(&tab, ">pinned", 2);
 	r_for_each (f, list) {
-		if (shown == FIRST_ROWS && !t->full)
-			break;
-		allocator_row(&tab, f);
-		shown++;
+		if (!t->full && r_get_bool(f, "small"))
+			folded++;
+		else if (shown < FIRST_ROWS || t->full) {
+			allocator_row(&tab, f);
+			shown++;
+		}
 	}
 	table_end(&tab, &t->text, t->full ? after_allocator : NULL, t);
-	more_line(t, shown, list->count, "fragmentation");
+	more_line(t, shown, list->count - folded, "fragmentation");
 }

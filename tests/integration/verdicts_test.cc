@@ -174,6 +174,19 @@ TEST_F(Verdicts, ACleanTrainingRunHasNoFindingAboveInfo)
 		EXPECT_EQ(report["findings"][i]["severity"].Text(), "info")
 			<< report["findings"][i].Print();
 	EXPECT_TRUE(Findings("leak").empty()) << report["findings"].Print();
+	/* It names no phases: its workers tell of three epochs. */
+	ASSERT_EQ(report["phases"].size(), 3u) << report["phases"].Print();
+	for (size_t i = 0; i < 3; i++) {
+		Json phase = report["phases"][i];
+
+		EXPECT_EQ(phase["from"].Text(), "workers");
+		EXPECT_FALSE(phase["open"].True());
+		EXPECT_LT(phase["start_s"].Number(), phase["end_s"].Number());
+		EXPECT_LE(phase["kept_bytes"].Long(), phase["held_at_end_bytes"].Long());
+		EXPECT_LE(i ? report["phases"][i - 1]["end_s"].Number() : 0, phase["start_s"].Number());
+	}
+	/* Adam's two moments of each weight are born in the first epoch and stay. */
+	EXPECT_GT(report["phases"][size_t(0)]["kept_bytes"].Long(), 2 * 4 * 5000);
 }
 
 } // namespace

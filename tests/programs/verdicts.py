@@ -30,7 +30,8 @@ def losses():
         loss.backward(retain_graph=True)
         optimizer.step()
         kept.append(loss)
-    return graph_bytes(kept, {p.data_ptr() for p in model.parameters()})
+    some = kept[:40]  # all are equal, and to walk them all would be a long end of the run
+    return graph_bytes(some, {p.data_ptr() for p in model.parameters()}) * len(kept) // len(some)
 
 
 def graph_bytes(losses, not_these):
