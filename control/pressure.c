@@ -1,7 +1,8 @@
 /*
  * memtrace run --on-threshold: a command of the user's when memory runs short. It is started by the
- * driver and never by the program that is recorded; the driver looks for itself, once a second, so it
- * works for any command. Thresholds are those of the shim's marks (preload/samplers/pressure.c).
+ * driver and never by the program that is recorded. For RAM and cgroup the driver looks for itself, once
+ * a second, so it works for any command; what GPUs have passed it reads in the trace's header.
+ * Thresholds are those of the shim's marks (preload/samplers/pressure.c).
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "page.h"
 
 #define FALL 5 /* per cent below a threshold, when passing it counts anew */
 
@@ -52,33 +54,53 @@ static void machine(struct limit *l)
 	l->used = total > available ? (total - available) * 1024 : 0;
 }
 
-/* The smallest limit over our cgroup and its ancestors, with the use of that one; version 2. */
-static void cgroup(struct limit *l)
+static const struct layout {
+	const char *line, *root, *limit, *usage; /* line: how it begins in /proc/self/cgroup */
+} layouts[] = {
+	{ ":memory:", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes" },
+	{ "0::", "/sys/fs/cgroup", "memory.max", "memory.current" },
+};
+
+#define NO_LIMIT UINT64_C(0x7ffffffffffff000) /* of version 1 */
+
+/* The smallest limit over our cgroup and its ancestors, with the use of that one. */
+static void cgroup_of(const struct layout *layout, char *group, struct limit *l)
 {
-	char path[PATH_MAX] = "", group[PATH_MAX - 64];
-	FILE *f = fopen("/proc/self/cgroup", "re");
+	char path[PATH_MAX + 64];
 	uint64_t most;
 
+	for (char *slash; (slash = strrchr(group, '/')) && strlen(group) >= strlen(layout->root);
+	     *slash = '\0') {
+		snprintf(path, sizeof(path), "%s/%s", group, layout->limit);
+		most = number_in(path);
+		if (!most || most >= NO_LIMIT || (l->most && most >= l->most))
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", group, layout->usage);
+		l->used = number_in(path);
+		l->most = most;
+	}
+}
+
+static void cgroup(struct limit *l)
+{
+	char line[PATH_MAX - 64], group[PATH_MAX];
+	FILE *f = fopen("/proc/self/cgroup", "re");
+
 	l->most = l->used = 0;
-	while (f && fgets(path, sizeof(path), f) && strncmp(path, "0::", 3) != 0)
-		path[0] = '\0';
+	while (f && fgets(line, sizeof(line), f)) {
+		line[strcspn(line, "\n")] = '\0';
+		for (size_t i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++) {
+			const char *at = strstr(line, layouts[i].line);
+
+			if (!at || (layouts[i].line[0] == '0' && at != line))
+				continue;
+			snprintf(group, sizeof(group), "%s%s", layouts[i].root,
+				 at + strlen(layouts[i].line));
+			cgroup_of(&layouts[i], group, l);
+		}
+	}
 	if (f)
 		fclose(f);
-	path[strcspn(path, "\n")] = '\0';
-	if (!path[0])
-		return;
-	snprintf(group, sizeof(group), "/sys/fs/cgroup%.*s", PATH_MAX - 128, path + 3);
-	for (char *slash;
-	     (slash = strrchr(group, '/')) && strlen(group) >= strlen("/sys/fs/cgroup");
-	     *slash = '\0') {
-		snprintf(path, sizeof(path), "%s/memory.max", group);
-		most = number_in(path);
-		if (!most || (l->most && most >= l->most))
-			continue;
-		l->most = most;
-		snprintf(path, sizeof(path), "%s/memory.current", group);
-		l->used = number_in(path);
-	}
 }
 
 static int level_of(const struct limit *l)
@@ -107,7 +129,47 @@ static void start(const char *command, const char *what)
 	_exit(127);
 }
 
-void pressure_look(const char *command)
+/* What the trace says has been passed; 0 where there is none to be read. */
+static uint32_t passed_in_trace(pid_t pid)
+{
+	char why[256], path[PATH_MAX], full[PATH_MAX + 32];
+	uint32_t warned = 0;
+	struct target t;
+	FILE *f;
+
+	if (target_open(&t, pid, why, sizeof(why)) != REACHED)
+		return 0;
+	target_trace(&t, path, sizeof(path));
+	target_close(&t);
+	snprintf(full, sizeof(full), "/proc/%d/root%s", (int)pid, path);
+	f = path[0] ? fopen(full, "re") : NULL;
+	if (f && (fseek(f, offsetof(struct mt_file_header, warned), SEEK_SET) < 0 ||
+		  fread(&warned, sizeof(warned), 1, f) != 1))
+		warned = 0;
+	if (f)
+		fclose(f);
+	return warned;
+}
+
+static void look_at_devices(const char *command, pid_t pid)
+{
+	static const unsigned int at[] = { 0, 80, 90, 95 };
+	static uint32_t before;
+	uint32_t now = passed_in_trace(pid);
+	char what[64];
+
+	for (unsigned int i = 0; i < 8; i++) {
+		uint32_t level = now >> (16 + 2 * i) & 3;
+
+		if (level > (before >> (16 + 2 * i) & 3)) {
+			snprintf(what, sizeof(what), "GPU%u %u", i, at[level]);
+			start(command, what);
+		}
+	}
+	before = now;
+}
+
+void pressure_look(const char *command, pid_t pid)
 {
 	static struct limit limits[] = { { .name = "RAM" }, { .name = "cgroup" } };
 	char what[64];
@@ -123,4 +185,5 @@ void pressure_look(const char *command)
 		}
 		limits[i].level = level;
 	}
+	look_at_devices(command, pid);
 }

@@ -200,7 +200,7 @@ int supervise(char *const argv[], const char *on_threshold)
 					 : sigwaitinfo(&all, &info);
 
 		if (on_threshold)
-			pressure_look(on_threshold);
+			pressure_look(on_threshold, command);
 		if (signo < 0)
 			continue;
 		if (signo == SIGCHLD) {

@@ -36,22 +36,14 @@ const char *const cow_cause_names[] = {
 
 /* ---- sites --------------------------------------------------------------------------------------- */
 
-static bool from_interpreter(const struct model *m, const struct site *s)
-{
-	const struct native_node *leaf = &m->native[s->native];
-
-	return s->native && leaf->module != NO_ID &&
-	       stack_is_interpreter(m->modules[leaf->module].path);
-}
-
 static enum cow_class class_of(const struct model *m, const struct site *s)
 {
 	if (s->kind == MT_KIND_PYTHON)
 		return COW_OBJECTS;
 	if (s->backing) /* pages on which no block was alive */
-		return from_interpreter(m, s) && s->kind == MT_KIND_MMAP ? COW_OBJECTS : COW_FREE;
+		return site_is_python_arena(m, s) ? COW_OBJECTS : COW_FREE;
 	/* Objects that are too big for the arenas come from malloc. */
-	if (s->kind == MT_KIND_HEAP && s->python && from_interpreter(m, s) && s->allocations &&
+	if (s->kind == MT_KIND_HEAP && s->python && site_from_interpreter(m, s) && s->allocations &&
 	    s->bytes_allocated / s->allocations <= SMALL_BLOCK)
 		return COW_OBJECTS;
 	return COW_DATA;
@@ -72,7 +64,7 @@ void sharing_view_init(struct sharing_view *v, struct analysis_input *in)
 		const struct site *s = &m->sites[i];
 
 		v->class_of[i] = class_of(m, s);
-		v->arena[i] = s->backing && s->kind == MT_KIND_MMAP && from_interpreter(m, s);
+		v->arena[i] = site_is_python_arena(m, s);
 		v->imports[i] = s->python && importing[s->python];
 		if (v->arena[i] && objects) /* its objects are known: where none was, it was free */
 			v->class_of[i] = COW_FREE;

@@ -28,6 +28,8 @@ struct local_site {
 	uint8_t kind; /* with flags */
 	uint64_t allocations, frees, bytes_allocated;
 	uint64_t live_bytes, live_count, peak_bytes, short_lived_count;
+	uint64_t at_peak_bytes; /* its live_bytes in turn peak_turn of the process's peaks */
+	uint32_t peak_turn;
 	struct sampled *sampled; /* in the model's arena */
 	double peak_estimate; /* of bytes, where sampled */
 	struct cohorts *cohorts; /* NULL: not followed; the model's from finish.c on */
