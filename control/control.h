@@ -8,6 +8,7 @@
 #define MEMTRACE_CONTROL_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 enum { EXIT_USAGE = 2, EXIT_OWN_FAILURE = 125, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
@@ -54,6 +55,26 @@ int supervise(char *const argv[], const char *on_threshold);
  * what `pid` records 80, 90 or 95 %, and if so starts `command` by /bin/sh, with MEMTRACE_THRESHOLD
  * ("RAM 80", "GPU0 90") in its environment. */
 void pressure_look(const char *command, pid_t pid);
+
+/* The driver's own memory cgroup, of version 1 or 2. */
+struct cgroup {
+	uint64_t usage; /* bytes */
+	uint64_t limit,
+		limited_usage; /* the smallest limit that can be seen, 0: none; the use there */
+	uint64_t kills; /* by the kernel for want of memory, since the group was made */
+};
+
+/* prefix: "", or for tests a folder with proc/ and sys/ in it. 0; -1: there is none. */
+int cgroup_read(const char *prefix, struct cgroup *out);
+
+/* What the driver itself writes into the trace of `command` (watch.c). The first is to be called
+ * every watch_ns(); the last when it has ended, with what waitpid gave. */
+uint64_t watch_ns(void);
+void watch_look(pid_t command);
+void watch_end(pid_t command, int status);
+
+/* A number of nanoseconds that a variable of options.def holds, or its default. */
+int64_t option_seconds(const char *variable);
 
 /*
  * Options of `memtrace run`, from options.def: argv[*at] is one; sets its variable in the

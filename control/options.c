@@ -146,6 +146,18 @@ int run_option(int argc, char **argv, int *at)
 	return 0;
 }
 
+int64_t option_seconds(const char *variable)
+{
+	for (size_t i = 0; i < OPTIONS; i++) {
+		const struct option *o = &options[i];
+		const char *value = getenv(variable);
+
+		if (!strcmp(o->variable, variable))
+			return number(o, value && valid(o, value) ? value : o->fallback);
+	}
+	return 0;
+}
+
 void run_options_help(void)
 {
 	for (size_t i = 0; i < OPTIONS; i++) {

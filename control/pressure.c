@@ -26,18 +26,6 @@ struct limit {
 	uint64_t used, most;
 };
 
-static uint64_t number_in(const char *path)
-{
-	uint64_t v = 0;
-	FILE *f = fopen(path, "re");
-
-	if (f && fscanf(f, "%" SCNu64, &v) != 1) /* "max" */
-		v = 0;
-	if (f)
-		fclose(f);
-	return v;
-}
-
 static void machine(struct limit *l)
 {
 	uint64_t total = 0, available = 0;
@@ -54,53 +42,13 @@ static void machine(struct limit *l)
 	l->used = total > available ? (total - available) * 1024 : 0;
 }
 
-static const struct layout {
-	const char *line, *root, *limit, *usage; /* line: how it begins in /proc/self/cgroup */
-} layouts[] = {
-	{ ":memory:", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes" },
-	{ "0::", "/sys/fs/cgroup", "memory.max", "memory.current" },
-};
-
-#define NO_LIMIT UINT64_C(0x7ffffffffffff000) /* of version 1 */
-
-/* The smallest limit over our cgroup and its ancestors, with the use of that one. */
-static void cgroup_of(const struct layout *layout, char *group, struct limit *l)
-{
-	char path[PATH_MAX + 64];
-	uint64_t most;
-
-	for (char *slash; (slash = strrchr(group, '/')) && strlen(group) >= strlen(layout->root);
-	     *slash = '\0') {
-		snprintf(path, sizeof(path), "%s/%s", group, layout->limit);
-		most = number_in(path);
-		if (!most || most >= NO_LIMIT || (l->most && most >= l->most))
-			continue;
-		snprintf(path, sizeof(path), "%s/%s", group, layout->usage);
-		l->used = number_in(path);
-		l->most = most;
-	}
-}
-
 static void cgroup(struct limit *l)
 {
-	char line[PATH_MAX - 64], group[PATH_MAX];
-	FILE *f = fopen("/proc/self/cgroup", "re");
+	struct cgroup c;
 
-	l->most = l->used = 0;
-	while (f && fgets(line, sizeof(line), f)) {
-		line[strcspn(line, "\n")] = '\0';
-		for (size_t i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++) {
-			const char *at = strstr(line, layouts[i].line);
-
-			if (!at || (layouts[i].line[0] == '0' && at != line))
-				continue;
-			snprintf(group, sizeof(group), "%s%s", layouts[i].root,
-				 at + strlen(layouts[i].line));
-			cgroup_of(&layouts[i], group, l);
-		}
-	}
-	if (f)
-		fclose(f);
+	cgroup_read("", &c);
+	l->most = c.limit;
+	l->used = c.limited_usage;
 }
 
 static int level_of(const struct limit *l)

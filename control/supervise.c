@@ -170,6 +170,17 @@ static int reap(pid_t command, int *status)
 	return 0;
 }
 
+/* Until something is to be looked at. */
+static struct timespec next_look(const char *on_threshold)
+{
+	uint64_t ns = watch_ns();
+
+	if (on_threshold && ns > 1000000000)
+		ns = 1000000000;
+	return (struct timespec){ .tv_sec = (time_t)(ns / 1000000000),
+				  .tv_nsec = (long)(ns % 1000000000) };
+}
+
 int supervise(char *const argv[], const char *on_threshold)
 {
 	struct sigaction usual = { .sa_handler = SIG_DFL };
@@ -195,17 +206,20 @@ int supervise(char *const argv[], const char *on_threshold)
 		return error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
 	}
 	for (;;) {
-		static const struct timespec second = { .tv_sec = 1 };
-		int signo = on_threshold ? sigtimedwait(&all, &info, &second)
-					 : sigwaitinfo(&all, &info);
+		struct timespec wait = next_look(on_threshold);
+		int signo = sigtimedwait(&all, &info, &wait);
 
 		if (on_threshold)
 			pressure_look(on_threshold, command);
-		if (signo < 0)
+		if (signo < 0) {
+			watch_look(command);
 			continue;
+		}
 		if (signo == SIGCHLD) {
-			if (reap(command, &status))
+			if (reap(command, &status)) {
+				watch_end(command, status);
 				return exit_status(status);
+			}
 		} else {
 			pass_on(command, &info);
 		}

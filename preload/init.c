@@ -91,6 +91,15 @@ static const char *rank_value(size_t which)
 	return value;
 }
 
+/* Which variable told the rank; NULL: none did. */
+static const char *rank_source(void)
+{
+	for (size_t i = 0; i < 5; i++)
+		if (ranks[0].names[i] && variable(ranks[0].names[i]))
+			return ranks[0].names[i];
+	return NULL;
+}
+
 /* ---- the trace ----------------------------------------------------------------------------------- */
 
 static int trace_join(int late)
@@ -193,6 +202,7 @@ static void image_facts(struct mt_thread *t)
 		fact(t, "cwd", text);
 	for (size_t i = 0; i < sizeof(ranks) / sizeof(ranks[0]); i++)
 		fact(t, ranks[i].fact, rank_value(i));
+	fact(t, "rank_from", rank_source());
 }
 
 static void pressure_mark(struct mt_thread *t, const char *label)

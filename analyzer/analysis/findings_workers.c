@@ -16,7 +16,7 @@
 /* ---- the workers of a loader ----------------------------------------------------------------- */
 
 struct team {
-	uint32_t owner, node, generation;
+	uint32_t owner, node, generation, ranks;
 	const char *method;
 	VEC(uint32_t) workers; /* processes */
 };
@@ -38,7 +38,8 @@ static void teams_of(const struct model *m, team_list *teams)
 				t = &teams->items[k];
 		if (!t) {
 			t = vec_push(teams);
-			*t = (struct team){ p->worker.owner, p->worker.node, p->generation,
+			*t = (struct team){ p->worker.owner,	    p->worker.node,
+					    p->generation,	    1,
 					    p->worker.start_method, VEC_INIT };
 		}
 		if (p->generation > t->generation) {
@@ -48,6 +49,39 @@ static void teams_of(const struct model *m, team_list *teams)
 		if (p->generation == t->generation)
 			*vec_push(&t->workers) = p->id;
 	}
+}
+
+static bool same_method(const struct team *a, const struct team *b)
+{
+	return a->method && b->method && !strcmp(a->method, b->method);
+}
+
+/* Each rank has a loader at that line: what is wrong with one is wrong with all, and is said once. */
+static void teams_join_ranks(const struct model *m, team_list *teams)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < teams->count; i++) {
+		struct team *t = &teams->items[i], *to = NULL;
+		int32_t rank = m->processes[t->workers.items[0]].rank;
+
+		for (size_t k = 0; k < kept && rank >= 0 && t->node && !to; k++)
+			if (teams->items[k].node == t->node && same_method(&teams->items[k], t) &&
+			    m->processes[teams->items[k].workers.items[0]].rank >= 0 &&
+			    teams->items[k].owner != t->owner)
+				to = &teams->items[k];
+		if (!to) {
+			struct team copy = *t;
+
+			teams->items[kept++] = copy;
+			continue;
+		}
+		for (size_t k = 0; k < t->workers.count; k++)
+			*vec_push(&to->workers) = t->workers.items[k];
+		to->ranks++;
+		vec_release(&t->workers);
+	}
+	teams->count = kept;
 }
 
 static void teams_release(team_list *teams)
@@ -165,17 +199,23 @@ static void add_team(struct finding *f, const struct model *m, const struct team
 	for (size_t k = 0; k < t->workers.count; k++)
 		finding_process(f, t->workers.items[k]);
 	finding_int(f, "workers", t->workers.count);
+	if (t->ranks > 1)
+		finding_int(f, "ranks", t->ranks);
 	finding_text(f, "start_method", t->method ? t->method : "fork");
 	if (m->processes[t->workers.items[0]].worker.loader)
 		finding_text(f, "loader", m->processes[t->workers.items[0]].worker.loader);
 }
 
-static void put_sizes(struct finding *f, const struct copies *c, size_t count)
+static void put_sizes(struct finding *f, const struct copies *c, const struct team *t)
 {
+	size_t count = t->workers.count;
+
 	size_add(&f->title, c->total / count);
 	strbuf_addf(&f->title, " each, ");
 	size_add(&f->title, c->total);
 	strbuf_addf(&f->title, " in %zu workers", count);
+	if (t->ranks > 1)
+		strbuf_addf(&f->title, " of %u ranks", t->ranks);
 	finding_bytes(f, c->total);
 	finding_int(f, "bytes_per_worker", c->total / count);
 	finding_int(f, "least_bytes", c->least);
@@ -201,7 +241,7 @@ static void find_unpickled(struct findings *all, const struct stacks *st, const 
 	strbuf_addf(&f->title,
 		    "every %s worker%s%s has its own copy of what it was started with: ", t->method,
 		    loader ? " of " : "", loader ? loader : "");
-	put_sizes(f, &c, t->workers.count);
+	put_sizes(f, &c, t);
 	strbuf_addf(&f->detail,
 		    "With start method %s the data set is pickled and each worker unpickles all of "
 		    "it into memory of its own. That is counted where the worker read it, without "
@@ -246,7 +286,7 @@ static void put_cache(struct findings *all, const struct team *t, const struct s
 	place_add(&f->title, &st);
 	stack_release(&st);
 	strbuf_addstr(&f->title, ": ");
-	put_sizes(f, c, t->workers.count);
+	put_sizes(f, c, t);
 	strbuf_addstr(&f->detail,
 		      "All workers keep what they allocate there. A cache in the data set is one "
 		      "cache per worker: a limit on it holds for each, so the whole may take that "
@@ -313,6 +353,7 @@ void find_worker_copies(struct findings *all)
 	team_list teams = VEC_INIT;
 
 	teams_of(all->in->m, &teams);
+	teams_join_ranks(all->in->m, &teams);
 	for (size_t i = 0; i < teams.count; i++) {
 		find_unpickled(all, &st, &teams.items[i]);
 		find_caches(all, &st, &teams.items[i]);

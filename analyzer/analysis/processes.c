@@ -64,6 +64,17 @@ static void put_before(struct result *doc, struct rvalue *o, const struct proces
 	put_count(doc, parts, "frees", p->unknown_frees);
 }
 
+/* What ending it would free, at its highest. */
+static uint64_t peak_uss(const struct process *p)
+{
+	uint64_t most = 0, v;
+
+	for (size_t i = 0; i < p->sample_count; i++)
+		if (sample_value(p->samples[i].v.uss, &v) && v > most)
+			most = v;
+	return most;
+}
+
 static void put_memory(struct result *doc, struct rvalue *o, const struct model *m,
 		       const struct process *p)
 {
@@ -97,6 +108,7 @@ static void put_memory(struct result *doc, struct rvalue *o, const struct model 
 		     ESTIMATE(s, inherited_freed.count), count);
 	put_measured(doc, o, "peak_rss_bytes", p->peak_rss);
 	put_measured(doc, o, "peak_pss_bytes", p->peak_pss);
+	put_measured(doc, o, "peak_uss_bytes", peak_uss(p));
 	put_before(doc, o, p);
 	put_measured(doc, o, "peak_descriptors", p->most_descriptors);
 	put_count(doc, o, "lost_events", p->lost_events);

@@ -1,5 +1,5 @@
 /*
- * The section on memory over time: RSS, PSS, live bytes and swap of each process and of the tree.
+ * The section on memory over time: RSS, PSS, USS, live bytes and swap of each process and of the tree.
  * A run of days has more samples than anybody can look at: beyond MAX_POINTS, time is cut into as
  * many equal pieces, and each shows its highest value, so that no peak is lost.
  *
@@ -28,6 +28,11 @@ static bool pss_of(const struct sample *s, uint64_t *v)
 	return sample_value(s->v.pss, v);
 }
 
+static bool uss_of(const struct sample *s, uint64_t *v)
+{
+	return sample_value(s->v.uss, v);
+}
+
 static bool live_of(const struct sample *s, uint64_t *v)
 {
 	*v = s->live_bytes;
@@ -43,10 +48,8 @@ static const struct {
 	const char *name;
 	metric_fn *get;
 } metrics[] = {
-	{ "rss", rss_of },
-	{ "pss", pss_of },
-	{ "live", live_of },
-	{ "swap", swap_of },
+	{ "rss", rss_of },   { "pss", pss_of },	  { "uss", uss_of },
+	{ "live", live_of }, { "swap", swap_of },
 };
 
 #define METRICS (sizeof(metrics) / sizeof(metrics[0]))
@@ -182,7 +185,7 @@ static int by_change(const void *a, const void *b)
 	return (int)x->gone - (int)y->gone;
 }
 
-/* The sum over processes of what each was last known to have. */
+/* The sum over processes of what each was last known to have; of PSS see struct pss_point. */
 static void put_tree(const struct model *m, const struct grid *g, metric_fn *get,
 		     struct result *doc, struct rvalue *list, const char *name)
 {
@@ -193,19 +196,15 @@ static void put_tree(const struct model *m, const struct grid *g, metric_fn *get
 
 	for (size_t i = 0; i < m->process_count; i++) {
 		const struct process *p = &m->processes[i];
-		bool first_sample = true;
 
-		for (size_t k = 0; k < p->sample_count; k++) {
-			int64_t time = p->samples[k].time;
-
-			if (!get(&p->samples[k], &v))
-				continue;
-			if (get == pss_of && first_sample)
-				time = process_first_known(p, time);
-			first_sample = false;
-			*vec_push(&changes) = (struct change){ process_time(m, p, time), p->id,
-							       false, v };
-		}
+		for (size_t k = 0; get != pss_of && k < p->sample_count; k++)
+			if (get(&p->samples[k], &v))
+				*vec_push(&changes) = (struct change){
+					process_time(m, p, p->samples[k].time), p->id, false, v
+				};
+		for (size_t k = 0; get == pss_of && k < p->pss_count; k++)
+			*vec_push(&changes) = (struct change){ process_time(m, p, p->pss[k].time),
+							       p->id, false, p->pss[k].bytes };
 		*vec_push(&changes) = (struct change){ process_time(m, p, p->end), p->id, true, 0 };
 	}
 	if (changes.count)

@@ -195,7 +195,8 @@ static void put_processes(struct watch *w, struct result *doc)
 	for (size_t i = 0; i < w->f->sites.count; i++)
 		young[w->f->sites.items[i].proc] += w->f->sites.items[i].young_bytes;
 	for (size_t i = 0; i < w->f->procs.count; i++)
-		if (w->f->procs.items[i].known)
+		if (w->f->procs.items[i].known &&
+		    w->f->procs.items[i].ev.reason != MT_PROCESS_WATCHER)
 			put_process(w, doc, list, i, young[i]);
 	free(young);
 }

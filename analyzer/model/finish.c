@@ -68,7 +68,8 @@ static void describe_trace(struct trace_info *t, const struct proc *p)
 
 static bool is_dropped(const struct builder *b, const struct proc *p, const struct process *out)
 {
-	return p->outside || (b->options.pid && out->pid != b->options.pid) ||
+	return p->outside || p->ev.reason == MT_PROCESS_WATCHER ||
+	       (b->options.pid && out->pid != b->options.pid) ||
 	       (b->options.role && strcmp(b->options.role, out->role) != 0);
 }
 

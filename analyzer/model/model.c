@@ -28,6 +28,7 @@ static void process_release(struct process *p)
 	gpu_process_free(p->gpu);
 	free(p->backing);
 	process_cow_free(p->cow);
+	free(p->pss);
 	for (size_t i = 0; i < p->phase_count; i++)
 		free(p->phases[i].name);
 	free(p->phases);

@@ -141,6 +141,12 @@ struct backing_event {
 	int64_t delta; /* bytes: + made, - given back */
 };
 
+/* What a process counts with in the tree's proportional size, from that time to the next or its end. */
+struct pss_point {
+	int64_t time;
+	uint64_t bytes;
+};
+
 /* A phase that the program told of. */
 struct phase {
 	char *name;
@@ -204,6 +210,8 @@ struct process {
 	struct mt_ev_before before; /* each value one more than measured, 0: not measured */
 	struct sample *samples;
 	size_t sample_count;
+	struct pss_point *pss;
+	size_t pss_count;
 	struct thread_info *threads;
 	size_t thread_count;
 	struct child_event *children;
@@ -282,9 +290,6 @@ struct model {
 
 /* The value of a fact of a process, or of its nearest ancestor that has it; NULL: none. */
 const char *process_fact(const struct model *m, const struct process *p, const char *key);
-
-/* Since when the value of a process's first sample stands for it: it began a little before. */
-int64_t process_first_known(const struct process *p, int64_t sampled);
 
 /* What processes of a stopped trace still held cannot be told: it becomes 0. */
 void model_forget_live(struct model *m);

@@ -251,7 +251,18 @@ static int by_loader_and_time(const void *a, const void *b)
 	return x->process < y->process ? -1 : 1;
 }
 
-/* A loader starts its workers in order of their index; they may begin to run in another. */
+/* A number that the process said of itself; -1: it did not. */
+static int32_t own_number(const struct builder *b, uint32_t process, const char *key)
+{
+	const char *value = proc_fact(&b->procs.items[process], key);
+
+	return value && *value >= '0' && *value <= '9' && strlen(value) < 7
+		       ? (int32_t)strtol(value, NULL, 10)
+		       : -1;
+}
+
+/* A loader starts its workers in order of their index; they may begin to run in another. What the
+ * worker's own arguments say counts more. */
 static void number_workers(struct roles *r)
 {
 	size_t index = 0;
@@ -266,6 +277,10 @@ static void number_workers(struct roles *r)
 		index = i && w[-1].loader == w->loader ? index + 1 : 0;
 		p->worker.index = (int32_t)index;
 		p->worker.of = (int32_t)r->loaders.items[w->loader].count;
+		if (own_number(r->b, w->process, "worker") >= 0)
+			p->worker.index = own_number(r->b, w->process, "worker");
+		if (own_number(r->b, w->process, "workers") > p->worker.index)
+			p->worker.of = own_number(r->b, w->process, "workers");
 	}
 }
 
@@ -281,17 +296,24 @@ static void count_threads(struct roles *r, struct process *p)
 		p->worker.threads += !strncmp(from->threads.items[i].name, "pt_thread_data", 14);
 }
 
+/* A number from the environment, or from torch.multiprocessing.spawn, and not its parent's. From
+ * another variable it is another: a launcher may be task 0 of Slurm, and so is rank 0 below it. */
 static bool is_rank(const struct builder *b, const struct process *p)
 {
-	const char *rank = proc_fact(&b->procs.items[p->id], "rank");
-	const char *size = proc_fact(&b->procs.items[p->id], "world_size");
-	const char *above = NULL;
+	const struct proc *own = &b->procs.items[p->id];
+	const char *rank = proc_fact(own, "rank"), *from = proc_fact(own, "rank_from");
+	const char *size = proc_fact(own, "world_size"), *above = NULL, *above_from = NULL;
 
+	if (own_number(b, p->id, "spawn_rank") >= 0)
+		return true;
 	if (!rank || !*rank || (size && !strcmp(size, "1")))
 		return false;
-	for (uint32_t up = p->parent; up != NO_ID && !above; up = b->processes.items[up].parent)
+	for (uint32_t up = p->parent; up != NO_ID && !above; up = b->processes.items[up].parent) {
 		above = proc_fact(&b->procs.items[up], "rank");
-	return !above || strcmp(above, rank) != 0;
+		above_from = proc_fact(&b->procs.items[up], "rank_from");
+	}
+	return !above || strcmp(above, rank) != 0 ||
+	       (from && above_from && strcmp(from, above_from) != 0);
 }
 
 static bool has_fact(const struct builder *b, const struct process *p, const char *key,
@@ -310,7 +332,9 @@ static void assign_forked(struct roles *r, struct process *p)
 	uint32_t frame = e ? forking_loader(r, e->python) : 0;
 
 	p->role = "forked";
-	if (frame) {
+	if (own_number(r->b, p->id, "spawn_rank") >= 0) {
+		p->role = "rank";
+	} else if (frame) {
 		make_worker(r, p, frame, "fork");
 	} else if (parent && !strcmp(parent->role, "forkserver")) {
 		if (runs_worker_code(r, &r->b->procs.items[p->id], &frame))
@@ -351,8 +375,11 @@ static void assign_rank_number(struct builder *b, struct process *p)
 {
 	const char *rank = NULL;
 
-	for (uint32_t at = p->id; at != NO_ID && !rank; at = b->processes.items[at].parent)
-		rank = proc_fact(&b->procs.items[at], "rank");
+	for (uint32_t at = p->id; at != NO_ID && !rank; at = b->processes.items[at].parent) {
+		rank = proc_fact(&b->procs.items[at], "spawn_rank");
+		if (!rank)
+			rank = proc_fact(&b->procs.items[at], "rank");
+	}
 	if (rank && *rank >= '0' && *rank <= '9' && strlen(rank) < 9)
 		p->rank = (int32_t)strtol(rank, NULL, 10);
 }

@@ -4,6 +4,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "model/internal.h"
@@ -69,10 +70,97 @@ void timeline_samples(struct builder *b)
 		finish_samples(b, &b->procs.items[i], &b->processes.items[i]);
 }
 
-/* ---- the tree's peak ------------------------------------------------------------------------- */
+/* ---- what a process counts with in the tree --------------------------------------------------- */
 
 /* As long before its first sample a process counts with what that says. */
 #define KNOWN_BEFORE_NS INT64_C(2000000000)
+
+static int64_t first_known(const struct process *p, int64_t sampled)
+{
+	int64_t back = sampled > INT64_MIN + KNOWN_BEFORE_NS ? sampled - KNOWN_BEFORE_NS : sampled;
+
+	return p->start > back && p->start < sampled ? p->start : back;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The first of the sorted times that is later. */
+static int64_t next_after(const int64_t *times, size_t count, int64_t time)
+{
+	size_t low = 0, high = count;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (times[mid] > time)
+			high = mid;
+		else
+			low = mid + 1;
+	}
+	return low < count ? times[low] : INT64_MAX;
+}
+
+/*
+ * PSS adds up only if all are read at one moment, and they are not: a parent of 10 GiB that forks
+ * four workers was read before that, each worker after it, and the sum of what was read last would
+ * be 23 GiB. So a value holds until a process comes or goes, and from there on the next one does, if
+ * it is smaller.
+ */
+static void pss_fill(struct process *p, const int64_t *changes, size_t count)
+{
+	VEC(struct pss_point) points = VEC_INIT;
+	int64_t last = 0;
+
+	for (size_t i = 0; i < p->sample_count; i++) {
+		int64_t time = p->samples[i].time, change;
+		uint64_t pss = p->samples[i].v.pss - 1;
+
+		if (!p->samples[i].v.pss)
+			continue;
+		if (!points.count) {
+			*vec_push(&points) = (struct pss_point){ first_known(p, time), pss };
+		} else {
+			change = next_after(changes, count, last);
+			if (change < time && pss < points.items[points.count - 1].bytes)
+				*vec_push(&points) = (struct pss_point){ change, pss };
+			*vec_push(&points) = (struct pss_point){ time, pss };
+		}
+		last = time;
+	}
+	p->pss = points.items;
+	p->pss_count = points.count;
+}
+
+static void pss_fill_all(struct builder *b)
+{
+	VEC(int64_t) changes = VEC_INIT;
+
+	for (uint32_t t = 0; t < b->traces.count; t++) {
+		changes.count = 0;
+		for (size_t i = 0; i < b->processes.count; i++) {
+			const struct process *p = &b->processes.items[i];
+
+			if (p->trace != t || b->procs.items[i].ev.reason == MT_PROCESS_WATCHER)
+				continue;
+			if (p->reason == MT_PROCESS_FORK)
+				*vec_push(&changes) = p->start;
+			*vec_push(&changes) = p->end;
+		}
+		if (changes.count)
+			qsort(changes.items, changes.count, sizeof(*changes.items), by_value);
+		for (size_t i = 0; i < b->processes.count; i++)
+			if (b->processes.items[i].trace == t && !b->procs.items[i].dropped)
+				pss_fill(&b->processes.items[i], changes.items, changes.count);
+	}
+	vec_release(&changes);
+}
+
+/* ---- the tree's peak ------------------------------------------------------------------------- */
 
 struct change {
 	int64_t time; /* since the first trace's start */
@@ -91,19 +179,13 @@ static int by_change(const void *a, const void *b)
 	return (int)x->gone - (int)y->gone;
 }
 
-int64_t process_first_known(const struct process *p, int64_t sampled)
-{
-	int64_t back = sampled > INT64_MIN + KNOWN_BEFORE_NS ? sampled - KNOWN_BEFORE_NS : sampled;
-
-	return p->start > back && p->start < sampled ? p->start : back;
-}
-
 void timeline_tree_peak(struct builder *b)
 {
 	VEC(struct change) changes = VEC_INIT;
 	uint64_t *held = xcalloc(b->processes.count, sizeof(*held)), total = 0;
 	int64_t first = INT64_MAX;
 
+	pss_fill_all(b);
 	for (size_t i = 0; i < b->traces.count; i++)
 		if (b->traces.items[i].start_realtime_ns < first)
 			first = b->traces.items[i].start_realtime_ns;
@@ -113,23 +195,12 @@ void timeline_tree_peak(struct builder *b)
 		uint64_t shift = (uint64_t)b->traces.items[p->trace].start_realtime_ns -
 				 (uint64_t)first;
 
-		bool first_sample = true;
-
 		if (b->procs.items[i].dropped)
 			continue;
-		for (size_t k = 0; k < p->sample_count; k++) {
-			int64_t time = p->samples[k].time;
-
-			if (!p->samples[k].v.pss)
-				continue;
-			/* A short-lived process may have been sampled only when it ended. */
-			if (first_sample)
-				time = process_first_known(p, time);
-			first_sample = false;
-			*vec_push(&changes) = (struct change){ (int64_t)((uint64_t)time + shift),
-							       p->id, false,
-							       p->samples[k].v.pss - 1 };
-		}
+		for (size_t k = 0; k < p->pss_count; k++)
+			*vec_push(&changes) =
+				(struct change){ (int64_t)((uint64_t)p->pss[k].time + shift), p->id,
+						 false, p->pss[k].bytes };
 		*vec_push(&changes) = (struct change){ (int64_t)((uint64_t)p->end + shift), p->id,
 						       true, 0 };
 	}

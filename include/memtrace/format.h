@@ -217,6 +217,7 @@ enum mt_process_reason {
 	MT_PROCESS_FORK = 1, /* ids below the bases belong to the parent */
 	MT_PROCESS_EXEC = 2, /* fresh image */
 	MT_PROCESS_ATTACHED = 3, /* recording began in mid-run: what was there before is unknown */
+	MT_PROCESS_WATCHER = 4, /* `memtrace run` itself, not of the tree: what it saw of others */
 };
 
 enum mt_exit_kind {

@@ -158,6 +158,8 @@ static void span_turn(struct mt_thread *t, struct nursery *n, uint64_t now)
 	n->since = now;
 	if (n->bytes)
 		most_is_now(n, now);
+	if (n->newest < now) /* the next block, of this very stamp, is none of that moment's */
+		n->newest = now;
 }
 
 /* ---- listing and folding -------------------------------------------------------------------------- */

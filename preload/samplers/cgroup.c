@@ -25,6 +25,7 @@ static const struct layout *layout; /* NULL: looked for and not found */
 static char group[1024]; /* "/sys/fs/cgroup/...", without a trailing slash */
 static uint64_t smallest_limit; /* 0: none */
 static int looked;
+static const char *prefix = ""; /* for tests: a folder with proc/ and sys/ in it */
 
 static int read_file(const char *dir, const char *name, char *text, size_t size)
 {
@@ -84,20 +85,21 @@ static void find_limits(size_t root_length)
 
 static void look(void)
 {
-	char text[4096], probe[64];
+	char text[4096], probe[64], name[512];
 
 	looked = 1;
-	if (mt_sys_slurp("/proc/self/cgroup", text, sizeof(text)) <= 0)
+	mt_fmt(name, sizeof(name), "%s/proc/self/cgroup", prefix);
+	if (mt_sys_slurp(name, text, sizeof(text)) <= 0)
 		return;
 	for (int v = 1; v >= 0 && !layout; v--) {
 		const char *path = own_path(text, v);
 		const char *end = path ? strchr(path, '\n') : NULL;
-		size_t root = strlen(layouts[v].root);
+		size_t root = strlen(prefix) + strlen(layouts[v].root);
 		size_t length = end ? (size_t)(end - path) : 0;
 
 		if (!path || root + length + 1 > sizeof(group))
 			continue;
-		memcpy(group, layouts[v].root, root);
+		mt_fmt(group, sizeof(group), "%s%s", prefix, layouts[v].root);
 		memcpy(group + root, path, length);
 		group[root + length] = '\0';
 		if (length == 1) /* "/": no trailing slash */
@@ -109,7 +111,15 @@ static void look(void)
 			layout = &layouts[v];
 	}
 	if (layout)
-		find_limits(strlen(layout->root));
+		find_limits(strlen(prefix) + strlen(layout->root));
+}
+
+void mt_sampler_cgroup_at(const char *folder)
+{
+	prefix = folder;
+	layout = NULL;
+	smallest_limit = 0;
+	looked = 0;
 }
 
 static void cgroup_sample(struct mt_ev_sample *s)

@@ -59,6 +59,9 @@ void mt_sampler_descriptors_child(void);
 void mt_sampler_relatives(struct mt_thread *t, uint64_t interval_ns);
 void mt_sampler_relatives_child(void);
 
+/* For tests: looks anew, for proc/ and sys/ in that folder. It is kept; "": the machine's own. */
+void mt_sampler_cgroup_at(const char *folder);
+
 extern const struct mt_sampler mt_sampler_status, mt_sampler_smaps, mt_sampler_cgroup;
 
 #endif

@@ -150,6 +150,7 @@ static uint32_t code_emit(struct mt_thread *t, uintptr_t code, char *buf)
 	uintptr_t lines = mt_python_word(code, l->lines);
 	size_t size = mt_python_word(lines, l->object_size);
 	uint32_t id = mt_id_new(t, MT_ID_CODE);
+	uint32_t length;
 	int whole = size <=
 		    LINES_MAX; /* an empty one is whole too: all code is on the first line */
 
@@ -162,6 +163,8 @@ static uint32_t code_emit(struct mt_thread *t, uintptr_t code, char *buf)
 		     .kind = whole ? l->lines_kind : MT_LINES_NONE,
 		     .lines = { (const char *)lines + l->bytes_data, (uint32_t)size }))
 		return 0;
+	length = text_read(mt_python_word(code, l->file), buf);
+	mt_pyargs_met(code, buf, length);
 	return id;
 }
 

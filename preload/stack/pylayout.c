@@ -128,6 +128,7 @@ static int read_frames(struct mt_python_layout *l, const uint64_t *w, const stru
 	l->ip_kind = MT_PYTHON_ADDRESS;
 	l->entry = field(&frame, p->frame.owner, 1);
 	l->entry_kind = MT_PYTHON_OWNER;
+	l->locals = field(&frame, p->frame.owner - 1u, 8); /* stand ahead of it in the list */
 	return state.fit && frame.fit && l->back != l->code && l->back != l->ip &&
 	       l->code != l->ip && l->entry > l->ip && l->top != l->thread;
 }
@@ -142,6 +143,7 @@ static int read_code(struct mt_python_layout *l, const uint64_t *w, const struct
 	l->lines_kind = MT_LINES_311;
 	l->first_line = field(&code, p->code.first_line, 4);
 	l->start = field(&code, p->code.start, 1);
+	l->names = field(&code, p->code.start - 2u, 8); /* then their kinds, then the byte code */
 	if (p->code.copies >= 0)
 		l->copies = field(&code, (unsigned int)p->code.copies, 8);
 	/* The byte code is the last field, and a filename stands beside the names. */
@@ -189,11 +191,26 @@ static const char *read_words(struct mt_python_layout *l, uint32_t version, cons
 
 /* ---- entry ----------------------------------------------------------------------------------- */
 
+/* Where the table's versions keep locals: their names in a code object, they in a frame. */
+static const struct {
+	uint8_t minor;
+	uint16_t names, locals;
+} locals[] = {
+	{ 7, 64, 360 }, { 8, 72, 360 }, { 9, 72, 360 }, { 10, 72, 352 },
+	{ 11, 96, 72 }, { 12, 96, 72 }, { 13, 96, 72 },
+};
+
 int mt_python_layout_row(struct mt_python_layout *l, unsigned int minor)
 {
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		if (rows[i].minor == minor) {
 			*l = rows[i];
+			for (size_t k = 0; k < sizeof(locals) / sizeof(locals[0]); k++) {
+				if (locals[k].minor != minor)
+					continue;
+				l->names = locals[k].names;
+				l->locals = locals[k].locals;
+			}
 			return 0;
 		}
 	}

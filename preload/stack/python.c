@@ -89,6 +89,8 @@ static void kept_intern(struct python_cache *c, struct mt_thread *t, uint32_t lo
 		if (c->cut || i >= mt_native_depth || (i && !parent && !k[-1].shim))
 			continue;
 		k->node = k->shim ? parent : node_find(c, t, parent, &k->f);
+		if (__builtin_expect(mt_pyargs_code != 0, 0) && mt_pyargs_code == k->f.code)
+			mt_pyargs_read(t, k->frame, k->f.code);
 	}
 }
 

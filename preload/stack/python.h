@@ -39,6 +39,7 @@ struct mt_python_layout {
 	uint16_t bytes_data;
 	uint16_t type_name, type_dealloc;
 	uint16_t free_threaded; /* a build without the GIL */
+	uint16_t names, locals; /* in a code object: tuple of its locals' names; in a frame: they */
 };
 
 enum { MT_PYTHON_OWNER_SHIM = 3 }; /* and above: the frame is no Python function's */
@@ -97,6 +98,14 @@ uint32_t mt_pynode_intern(struct mt_thread *t, uint32_t parent, const struct mt_
 
 /* Makes the code type tell when one dies; before the first mt_pynode_intern. 0 or -1. */
 int mt_pycode_watch(uintptr_t code_type);
+
+/*
+ * pyargs.c. A code object is met for the first time, of that file: if its arguments tell something,
+ * mt_pyargs_code is it until a frame of it was read.
+ */
+extern uintptr_t mt_pyargs_code; /* atomic */
+void mt_pyargs_met(uintptr_t code, const char *file, size_t length);
+void mt_pyargs_read(struct mt_thread *t, uintptr_t frame, uintptr_t code);
 
 /* In a forked child. */
 void mt_pycode_child(void);

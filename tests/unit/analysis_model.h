@@ -326,6 +326,11 @@ class ModelMaker
 	void attach(struct process &p)
 	{
 		set(p.samples, p.sample_count, samples[p.id]);
+		points[p.id].clear();
+		for (const struct sample &s : samples[p.id])
+			if (s.v.pss)
+				points[p.id].push_back({ s.time, s.v.pss - 1 });
+		set(p.pss, p.pss_count, points[p.id]);
 		set(p.children, p.child_count, children[p.id]);
 		set(p.backing, p.backing_count, backings[p.id]);
 		if (facts[p.id].empty() || facts[p.id].back())
@@ -342,6 +347,7 @@ class ModelMaker
 	std::vector<site_use> uses;
 	std::vector<struct mark> marks;
 	std::map<uint32_t, std::vector<struct sample>> samples;
+	std::map<uint32_t, std::vector<pss_point>> points;
 	std::map<uint32_t, std::vector<child_event>> children;
 	std::map<uint32_t, std::vector<backing_event>> backings;
 	std::map<uint32_t, std::vector<char *>> facts;

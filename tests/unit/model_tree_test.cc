@@ -1,5 +1,5 @@
 /*
- * Who is whose child, how it ended, what it was for, and what was measured of it.
+ * Who is whose child, how it ended, and what it was for.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -264,6 +264,89 @@ TEST(ModelRoles, WhatAWorkerForksIsNoWorker)
 	EXPECT_STREQ(run.P(300).role, "forked");
 }
 
+/* A spawned or served worker has no stack of its parent's: what asked for it was seen there. */
+TEST(ModelRoles, ASpawnedWorkersLoaderIsThatOfTheLaunchBeforeIt)
+{
+	TraceWriter w;
+	Stream &main = w.process(Root());
+	uint64_t stack = LoaderStack(main);
+
+	for (uint32_t k = 0; k < 2; k++) {
+		mt_ev_process ev = {};
+
+		main.put(mt_ev_launch{ 100 + 10 * k, stack });
+		main.put(mt_ev_spawn{ 105 + 10 * k, 200 + k, 1, str("/usr/bin/python3") });
+		ev.time = 1000 - 10 * k; /* the second begins first */
+		ev.pid = 200 + k;
+		ev.ppid = 100;
+		ev.reason = MT_PROCESS_EXEC;
+		ev.parent = 1;
+		Stream &s = w.process(ev);
+
+		s.fact("cmdline", std::string("python\0-c\0from multiprocessing.spawn import "
+					      "spawn_main; spawn_main()",
+					      67));
+		s.code(1, "/usr/lib/python3.11/multiprocessing/process.py", "run");
+		s.code(2, "/venv/lib/torch/utils/data/_utils/worker.py", "_worker_loop");
+		s.put(mt_ev_pynode{ 1, 0, 1, 10, 0 }).put(mt_ev_pynode{ 2, 1, 2, 10, 0 });
+		s.alloc(2000, 0x1000, 64, 0, 2);
+	}
+	Replayed run(w);
+
+	for (uint32_t k = 0; k < 2; k++) {
+		const process &p = run.P(200 + k);
+
+		EXPECT_STREQ(p.role, "dataloader-worker");
+		EXPECT_STREQ(p.worker.start_method, "spawn");
+		EXPECT_EQ(p.worker.index, static_cast<int32_t>(k));
+		EXPECT_EQ(p.worker.of, 2);
+		ASSERT_NE(p.worker.loader, nullptr);
+		EXPECT_EQ(std::string(p.worker.loader).rfind("train.py", 0), 0u);
+	}
+}
+
+/* What the worker says of itself counts more than the order of beginnings. */
+TEST(ModelRoles, AWorkersOwnNumberCounts)
+{
+	TraceWriter w;
+	Stream &main = w.process(Root());
+	uint64_t stack = LoaderStack(main);
+
+	for (uint32_t k = 0; k < 2; k++)
+		w.fork(main, 100 + 10 * k, 200 + k, stack)
+			.alloc(200, 0x1000, 1)
+			.fact("worker", k ? "0" : "2")
+			.fact("workers", "3");
+	Replayed run(w);
+
+	EXPECT_EQ(run.P(200).worker.index, 2);
+	EXPECT_EQ(run.P(201).worker.index, 0);
+	EXPECT_EQ(run.P(201).worker.of, 3) << "one of them was never seen";
+}
+
+TEST(ModelRoles, WorkersThatAreThreadsAreCounted)
+{
+	TraceWriter w;
+	Stream &main = w.process(Root());
+
+	main.code(1, "/usr/lib/python3.14/threading.py", "run");
+	main.code(2, "/venv/lib/torch/utils/data/_utils/worker.py", "_worker_loop");
+	main.put(mt_ev_pynode{ 1, 0, 1, 10, 0 }).put(mt_ev_pynode{ 2, 1, 2, 10, 0 });
+	for (uint32_t k = 0; k < 3; k++) {
+		mt_ev_thread t = {};
+
+		t.time = 10;
+		t.tid = 300 + k;
+		t.name = str(k < 2 ? "pt_thread_data_" : "pt_data_pin");
+		main.thread(10, 300 + k).put(t).alloc(20 + k, 0x1000 + 64 * k, 64, 0, 2);
+	}
+	Replayed run(w);
+
+	EXPECT_STREQ(run.P(100).role, "main");
+	EXPECT_FALSE(run.P(100).worker.is);
+	EXPECT_EQ(run.P(100).worker.threads, 2u);
+}
+
 TEST(ModelRoles, ARankIsWhereItsNumberBegins)
 {
 	TraceWriter w;
@@ -291,57 +374,6 @@ TEST(ModelRoles, ARankIsWhereItsNumberBegins)
 	EXPECT_EQ(run.P(200).rank, 3);
 	EXPECT_STREQ(run.P(300).role, "exec");
 	EXPECT_EQ(run.P(300).rank, 3);
-}
-
-/* ---- samples --------------------------------------------------------------------------------- */
-
-TEST(ModelSamples, BelongToTheProcessTheyAreOf)
-{
-	TraceWriter w;
-	Stream &parent = w.process(Root());
-
-	parent.alloc(5, 0x1000, 77);
-	Stream &child = w.fork(parent, 10, 200);
-	mt_ev_sample own = {}, other = {};
-
-	child.alloc(15, 0x2000, 1);
-	own.time = 20;
-	own.rss = 1001;
-	own.pss = 501;
-	other.time = 30;
-	other.pid = 200;
-	other.pss = 401;
-	parent.put(own).put(other);
-	Replayed run(w);
-
-	ASSERT_EQ(run.P(100).sample_count, 1u);
-	EXPECT_EQ(run.P(100).samples[0].live_bytes, 77u);
-	EXPECT_EQ(run.P(100).peak_rss, 1000u);
-	EXPECT_EQ(run.P(100).peak_pss, 500u);
-	ASSERT_EQ(run.P(200).sample_count, 1u);
-	EXPECT_EQ(run.P(200).samples[0].live_bytes, SAMPLE_LIVE_UNKNOWN);
-	EXPECT_EQ(run.P(200).end, 30) << "it was seen alive then";
-	EXPECT_EQ(run.m->tree_peak_pss, 900u);
-	EXPECT_LT(run.m->tree_peak_time, 20) << "what is first sampled was there a little before";
-}
-
-TEST(ModelSamples, TheTreesPeakLeavesOutTheDead)
-{
-	TraceWriter w;
-	Stream &parent = w.process(Root());
-	Stream &a = w.fork(parent, 10, 200);
-	Stream &b = w.fork(parent, 35, 201);
-	mt_ev_sample s = {};
-
-	s.time = 30;
-	s.pss = 101;
-	a.put(s);
-	s.time = 40;
-	s.pss = 151;
-	b.put(s);
-	Replayed run(w);
-
-	EXPECT_EQ(run.m->tree_peak_pss, 150u) << "the first had ended at 30";
 }
 
 } // namespace
