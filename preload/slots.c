@@ -443,7 +443,8 @@ const char dlopen_hook[1];
 
 /* ---- changing back ------------------------------------------------------------------------------- */
 
-/* The slot's present value, without trusting that it is mapped. */
+/* The slot's present value, without trusting that it is mapped. (It pins the page, which gives a
+ * forked child a copy of its own; but the slot is written to right after, and that copies it too.) */
 static int slot_read(uintptr_t slot, uintptr_t *value)
 {
 	struct iovec to = { value, sizeof(*value) }, from = { (void *)slot, sizeof(*value) };

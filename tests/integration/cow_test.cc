@@ -111,6 +111,8 @@ class Cow : public testing::Test
 	Json report;
 };
 
+/* The limit is what is promised. Measured is 0.97 to 1.01, with what the run without us copied; now
+ * and then 1.06, where the interpreter collected once more in one of the two runs. */
 void ExpectBytes(const Worker &w)
 {
 	double said = w.said["copied_bytes"].Number();
@@ -240,6 +242,51 @@ TEST_F(Cow, ASilentWorkerThatWasKilledIsKnown)
 		}
 		EXPECT_EQ(worker["kind"].Text(), "cow-blowup") << "there is no such finding";
 	}
+}
+
+std::map<std::string, long> SpecialPages(const std::string &what, Json *worker, Json *findings)
+{
+	TempDir dir;
+	Result result = Execute(Program(dir, "cow_pages", { what, "64" }));
+	EXPECT_TRUE(result.Exited(0)) << Describe(result);
+	auto facts = Facts(result.out, "pages");
+	Json report = Report(dir.File("trace.bin"));
+
+	*worker = report["cow"]["workers"][(size_t)0];
+	*findings = report["findings"];
+	return facts.empty() ? std::map<std::string, long>() : facts[0];
+}
+
+/* Half of 64 MiB are pinned, and copied by the fork; of the other half one page in 2 MiB is written. */
+TEST(CowPages, WhatIsPinnedIsCopiedByTheForkItself)
+{
+	Json worker, findings;
+	auto truth = SpecialPages("pinned", &worker, &findings);
+	size_t eager = 0;
+
+	if (!truth["known"])
+		GTEST_SKIP() << "the kernel has no io_uring for us to pin memory with";
+	EXPECT_GE(truth["before"], 32 << 20);
+	/* Told by one page in each MiB; the child's own first writes are a few dozen pages. */
+	EXPECT_NEAR(worker["eager_bytes"].Number(), (double)truth["before"], 2 << 20);
+	EXPECT_LT(worker["copied_bytes"].Number(), 2 << 20);
+	for (size_t i = 0; i < findings.size(); i++)
+		eager += findings[i]["kind"].Text() == "eager-copy";
+	EXPECT_EQ(eager, 1u);
+}
+
+TEST(CowPages, OfAHugePageOnlyWhatWasWrittenIsCopied)
+{
+	Json worker, findings;
+	auto truth = SpecialPages("huge", &worker, &findings);
+
+	if (!truth["known"])
+		GTEST_SKIP() << "no huge pages here";
+	EXPECT_EQ(truth["own"], 32 * 4096) << "one page of each, says the kernel";
+	/* And what it copies of stacks, the C library and its heap. */
+	EXPECT_GE(worker["copied_bytes"].Long(), truth["own"]);
+	EXPECT_LT(worker["copied_bytes"].Long(), truth["own"] + (1 << 20));
+	EXPECT_EQ(worker["eager_bytes"].Long(), 0);
 }
 
 /* Page frames are known to root alone. What they share besides the region (stacks, libraries, the

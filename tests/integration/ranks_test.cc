@@ -111,11 +111,13 @@ long Width(const std::string &text)
 	return n;
 }
 
-/* A screen or two, whatever the number of workers; no line runs over the edge. */
-void ExpectReadable(const TempDir &dir)
+/* What matters stands at the top, alike workers are one line, and however many they are the whole is
+ * two or three screens; no line runs over the edge. */
+void ExpectReadable(const TempDir &dir, const Ranks &r)
 {
+	std::string group = std::to_string(r.workers) + " x ";
+	long lines = 0, title = -1, groups = 0;
 	Command command;
-	long lines = 0;
 
 	command.argv = { BuildPath("memtrace-report"), "--no-symbols", dir.File("trace.bin") };
 	command.traced = false;
@@ -123,9 +125,16 @@ void ExpectReadable(const TempDir &dir)
 	Result result = Execute(command);
 	ASSERT_TRUE(result.Exited(0)) << Describe(result);
 	std::istringstream text(result.out);
-	for (std::string line; std::getline(text, line); lines++)
+	for (std::string line; std::getline(text, line); lines++) {
 		EXPECT_LE(Width(line), 100) << line;
-	EXPECT_LE(lines, 110) << result.out;
+		if (title < 0 && line.find("forked workers copied") != std::string::npos)
+			title = lines;
+		groups += line.find(group) != std::string::npos;
+	}
+	EXPECT_GE(title, 0) << result.out;
+	EXPECT_LT(title, 20) << result.out;
+	EXPECT_EQ(groups, r.ranks) << result.out;
+	EXPECT_LT(lines, 150) << result.out;
 }
 
 void RunRanks(const Ranks &r)
@@ -142,12 +151,12 @@ void RunRanks(const Ranks &r)
 	Json report = Report(dir.File("trace.bin"));
 	ExpectWorkers(report, noted, truth);
 	ExpectFinding(report, noted.size());
-	ExpectReadable(dir);
+	ExpectReadable(dir, r);
 }
 
 TEST(Ranks, ManyForkedWorkersAreOneFinding)
 {
-	RunRanks({ 3, Scaled(36, 4), 250000, false });
+	RunRanks({ 3, Scaled(36, 10), 250000, false });
 }
 
 TEST(Ranks, DataLoadersOfTwoRanksAreOneFinding)
