@@ -31,6 +31,7 @@ struct group {
 	uint64_t bytes, allocations, frees;
 	struct range rate;
 	double confidence, first_s, last_s;
+	double survivors, grew_old, died_old; /* as of a judgement */
 	bool wound_up;
 	const struct growth_row *row; /* the largest */
 	VEC(const struct growth_row *) rows;
@@ -103,6 +104,9 @@ static void group_add(struct group *g, const struct growth_row *r)
 	g->rate.value += r->j.rate.value;
 	g->rate.low += r->j.rate.low;
 	g->rate.high += r->j.rate.high;
+	g->survivors += r->j.survivors;
+	g->grew_old += r->j.reached_guard;
+	g->died_old += r->j.died_after_guard;
 	g->wound_up |= r->wound_up;
 	*vec_push(&g->rows) = r;
 }
@@ -180,20 +184,27 @@ static void put_leak_texts(struct finding *f, const struct group *g)
 {
 	const struct judgement *j = &g->row->j;
 
-	strbuf_addf(
-		&f->detail,
-		"Of the %llu allocations made there between %.1f s and %.1f s the same share of "
-		"every part of the run stayed: %.0f blocks in %zu of %zu windows of time, of "
-		"which %.0f that came to the age of %.1f s %.0f died later. A cache or a "
-		"warm-up does not look like that (confidence %.4f).",
-		(unsigned long long)g->allocations, g->first_s, g->last_s, j->survivors,
-		j->occupied, j->windows, j->reached_guard, j->guard_s, j->died_after_guard,
-		g->confidence);
+	strbuf_addf(&f->detail,
+		    "Of the %llu blocks allocated there from %.1f s to %.1f s, at least %.0f "
+		    "stayed, the same "
+		    "share of every part of that time (in %zu of %zu windows). ",
+		    (unsigned long long)g->allocations, g->first_s, g->last_s, g->survivors,
+		    j->occupied, j->windows);
+	if (g->died_old > 0)
+		strbuf_addf(&f->detail,
+			    "Of the %.0f that grew older than %.1f s %.0f were freed later",
+			    g->grew_old, j->guard_s, g->died_old);
+	else
+		strbuf_addf(&f->detail,
+			    "None of the %.0f that grew older than %.1f s was freed later",
+			    g->grew_old, j->guard_s);
+	strbuf_addf(&f->detail, ": a cache or a warm-up does not look like that (confidence %.4f).",
+		    g->confidence);
 	put_rates(&f->detail, g);
 	if (g->wound_up)
 		strbuf_addstr(&f->detail, " It was given back only when the program wound up.");
 	strbuf_addstr(&f->advice,
-		      g->frees * 10 < g->allocations
+		      g->survivors * 2 > (double)g->allocations
 			      ? "Nobody gives these blocks back while the program works: look for "
 				"a missing free, or for a list, dict or cache that is only ever "
 				"added to, and bound it."
@@ -240,7 +251,7 @@ static void put_evidence(struct finding *f, const struct group *g)
 	finding_float(f, "bytes_per_s", g->rate.value);
 	finding_float(f, "bytes_per_s_low", g->rate.low);
 	finding_float(f, "bytes_per_s_high", g->rate.high);
-	finding_int(f, "survivors_looked_at", (uint64_t)j->survivors);
+	finding_int(f, "survivors_looked_at", (uint64_t)g->survivors);
 	finding_int(f, "windows", j->windows);
 	finding_int(f, "windows_with_survivors", j->occupied);
 	finding_int(f, "stacks", g->rows.count);

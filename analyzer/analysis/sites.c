@@ -106,8 +106,8 @@ static void put_frame(struct result *doc, struct rvalue *list, const struct stac
 static void put_stack(struct analysis_input *in, struct result *doc, struct rvalue *o,
 		      const struct site *s)
 {
-	struct strbuf place = STRBUF_INIT;
-	const struct stack_frame *f;
+	struct strbuf place = STRBUF_INIT, through = STRBUF_INIT;
+	const struct stack_frame *f, *leaf;
 	struct rvalue *list;
 	struct stack st;
 
@@ -117,11 +117,16 @@ static void put_stack(struct analysis_input *in, struct result *doc, struct rval
 		stack_place_add(&place, f);
 	r_string(doc, o, "place", f ? place.buf : NULL);
 	r_string(doc, o, "place_function", f && f->f.line ? f->f.function : NULL);
+	leaf = f && f->f.is_python ? stack_native_leaf(&st) : NULL;
+	if (leaf)
+		stack_function_add(&through, leaf);
+	r_string(doc, o, "place_through", leaf ? through.buf : NULL);
 	list = r_array(doc, o, "stack");
 	for (size_t i = 0; i < st.frames.count; i++)
 		put_frame(doc, list, &st.frames.items[i]);
 	if (st.uncertain)
 		r_bool(doc, o, "merge_uncertain", true);
+	strbuf_release(&through);
 	strbuf_release(&place);
 	stack_release(&st);
 }

@@ -59,15 +59,6 @@ static void add_pids(struct strbuf *sb, const struct rvalue *pids)
 		strbuf_addf(sb, " +%zu", pids->count - 1);
 }
 
-static void add_site(struct terminal *t, struct strbuf *sb, int64_t id)
-{
-	const struct rvalue *s = by_id(r_get(t->root, "sites"), id);
-
-	strbuf_addstr(sb, text_member(s, "place"));
-	if (r_has(s, "place_function"))
-		strbuf_addf(sb, " in %s", r_get_string(s, "place_function"));
-}
-
 static void growth_row(struct terminal *t, struct table *tab, const struct rvalue *g)
 {
 	struct strbuf cells[CELLS];
@@ -86,7 +77,7 @@ static void growth_row(struct terminal *t, struct table *tab, const struct rvalu
 	else
 		strbuf_addch(&cells[5], '-');
 	add_pids(&cells[6], r_get(g, "pids"));
-	add_site(t, &cells[7], r_get_int(g, "site"));
+	text_place(&cells[7], by_id(r_get(t->root, "sites"), r_get_int(g, "site")));
 	put_cells(tab, cells);
 }
 

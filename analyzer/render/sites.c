@@ -8,13 +8,13 @@
 
 #include "render/terminal.h"
 
-static void add_place(struct strbuf *sb, const struct rvalue *s)
+void text_place(struct strbuf *sb, const struct rvalue *place)
 {
-	const char *function = r_get_string(s, "place_function");
-
-	strbuf_addstr(sb, text_member(s, "place"));
-	if (function)
-		strbuf_addf(sb, " in %s", function);
+	strbuf_addstr(sb, text_member(place, "place"));
+	if (r_has(place, "place_function"))
+		strbuf_addf(sb, " in %s", r_get_string(place, "place_function"));
+	if (r_has(place, "place_through"))
+		strbuf_addf(sb, ", through %s", r_get_string(place, "place_through"));
 }
 
 static void site_row(struct table *tab, const struct rvalue *s)
@@ -33,7 +33,7 @@ static void site_row(struct table *tab, const struct rvalue *s)
 	text_size(&cells[n++], r_get(s, "bytes_allocated"));
 	strbuf_addf(&cells[n++], "%s%s", text_member(s, "kind"),
 		    r_get_bool(s, "backing") ? "*" : "");
-	add_place(&cells[n++], s);
+	text_place(&cells[n++], s);
 	for (int i = 0; i < n; i++)
 		row[i] = cells[i].buf;
 	table_row(tab, row);
@@ -157,7 +157,7 @@ static void place_row(struct table *tab, const struct rvalue *p)
 		      r_get_bool(p, "python_arenas") ? "arenas" : text_member(p, "kind"));
 	if (r_get_bool(p, "imports"))
 		strbuf_addstr(&cells[n], "imports, from ");
-	add_place(&cells[n++], p);
+	text_place(&cells[n++], p);
 	for (int i = 0; i < n; i++)
 		row[i] = cells[i].buf;
 	table_row(tab, row);

@@ -34,6 +34,8 @@ void show_marks(struct terminal *t, const struct rvalue *list);
 
 /* The text of a member, or "-" */
 const char *text_member(const struct rvalue *object, const char *key);
+/* "train.py:42 in load, through at::empty": of a site, or of a row of the places */
+void text_place(struct strbuf *sb, const struct rvalue *place);
 /* "dataloader-worker 0 gen 1" */
 void role_add(struct strbuf *sb, const struct rvalue *process);
 /* "12 more: memtrace-report sites", unless all are shown */
