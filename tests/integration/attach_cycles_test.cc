@@ -185,6 +185,8 @@ TEST_P(Cycles, AProgramThatWatchesItsThreads)
 
 	ASSERT_TRUE(program.WaitForOutput("ready", 60));
 	auto before = Belongings(program.pid);
+	for (int i = 0; i < 2000 && !before.count("anon_inode:[eventpoll]"); i++, usleep(10000))
+		before = Belongings(program.pid); /* its last thread has not opened that yet */
 	long mappings = 0;
 	for (long i = 0; i < Scaled(200, 5) && !HasFatalFailure(); i++) {
 		Cycle(program.pid, i, false);
