@@ -6,7 +6,6 @@
  */
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <map>
 
 #include "support/gpu.h"
@@ -87,7 +86,7 @@ TEST(Gpu, WhatAGraphTakesHasAnAddressAndNoBytes)
 	TempDir dir;
 	Result r = Execute(FakeGpu(dir, "gpu_direct", { "graph" }));
 	std::map<long, int> there;
-	int takes = 0;
+	int takes = 0, left = 0;
 
 	ASSERT_TRUE(r.Exited(0)) << Describe(r);
 	for (const Json &take : Records(dir.File("trace.bin"), "gpu_take")) {
@@ -97,9 +96,10 @@ TEST(Gpu, WhatAGraphTakesHasAnAddressAndNoBytes)
 	}
 	EXPECT_EQ(takes, 5);
 	for (const Json &give : Records(dir.File("trace.bin"), "gpu_give"))
-		EXPECT_EQ(there[give["addr"].Long()]--, 1) << give.Print();
-	EXPECT_EQ(std::count_if(there.begin(), there.end(), [](auto &a) { return a.second > 0; }),
-		  2);
+		EXPECT_GE(there[give["addr"].Long()]--, 1) << give.Print(); /* it may come again */
+	for (const auto &[addr, count] : there)
+		left += count;
+	EXPECT_EQ(left, 2);
 }
 
 TEST(Gpu, OffRecordsNothing)
