@@ -37,7 +37,8 @@ int command_help(void)
 	run_options_help();
 	printf("\noptions of run:\n"
 	       "  --on-threshold CMD                 run CMD when RAM or cgroup pass 70, 80, 90 "
-	       "%%\n");
+	       "%%,\n"
+	       "                                     a GPU 80, 90, 95 %% ($MEMTRACE_THRESHOLD)\n");
 	printf("\noptions of attach:\n"
 	       "  --tree                             its children, too, now and later\n"
 	       "  --duration S                       stop after S seconds, and wait for it\n"

@@ -51,9 +51,10 @@ int preload_shim(void);
  * The status to leave with: the command's own, 128+N, 126, 127 or 125. */
 int supervise(char *const argv[], const char *on_threshold);
 
-/* Looks whether RAM or the cgroup's memory has passed 70, 80 or 90 % since the last look, and if so
- * starts `command` by /bin/sh, with MEMTRACE_THRESHOLD ("RAM 80") in its environment. */
-void pressure_look(const char *command);
+/* Looks whether RAM or the cgroup's memory has passed 70, 80 or 90 % since the last look, or a GPU of
+ * what `pid` records 80, 90 or 95 %, and if so starts `command` by /bin/sh, with MEMTRACE_THRESHOLD
+ * ("RAM 80", "GPU0 90") in its environment. */
+void pressure_look(const char *command, pid_t pid);
 
 /* The driver's own memory cgroup, of version 1 or 2. */
 struct cgroup {

@@ -1,11 +1,13 @@
 /*
  * memtrace run --on-threshold: a command of the user's when memory runs short. It is started by the
- * driver and never by the program that is recorded; the driver looks for itself, once a second, so it
- * works for any command. Thresholds are those of the shim's marks (preload/samplers/pressure.c).
+ * driver and never by the program that is recorded. For RAM and cgroup the driver looks for itself, once
+ * a second, so it works for any command; what GPUs have passed it reads in the trace's header.
+ * Thresholds are those of the shim's marks (preload/samplers/pressure.c).
  *
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,6 +16,7 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "page.h"
 
 #define FALL 5 /* per cent below a threshold, when passing it counts anew */
 
@@ -74,7 +77,47 @@ static void start(const char *command, const char *what)
 	_exit(127);
 }
 
-void pressure_look(const char *command)
+/* What the trace says has been passed; 0 where there is none to be read. */
+static uint32_t passed_in_trace(pid_t pid)
+{
+	char why[256], path[PATH_MAX], full[PATH_MAX + 32];
+	uint32_t warned = 0;
+	struct target t;
+	FILE *f;
+
+	if (target_open(&t, pid, why, sizeof(why)) != REACHED)
+		return 0;
+	target_trace(&t, path, sizeof(path));
+	target_close(&t);
+	snprintf(full, sizeof(full), "/proc/%d/root%s", (int)pid, path);
+	f = path[0] ? fopen(full, "re") : NULL;
+	if (f && (fseek(f, offsetof(struct mt_file_header, warned), SEEK_SET) < 0 ||
+		  fread(&warned, sizeof(warned), 1, f) != 1))
+		warned = 0;
+	if (f)
+		fclose(f);
+	return warned;
+}
+
+static void look_at_devices(const char *command, pid_t pid)
+{
+	static const unsigned int at[] = { 0, 80, 90, 95 };
+	static uint32_t before;
+	uint32_t now = passed_in_trace(pid);
+	char what[64];
+
+	for (unsigned int i = 0; i < 8; i++) {
+		uint32_t level = now >> (16 + 2 * i) & 3;
+
+		if (level > (before >> (16 + 2 * i) & 3)) {
+			snprintf(what, sizeof(what), "GPU%u %u", i, at[level]);
+			start(command, what);
+		}
+	}
+	before = now;
+}
+
+void pressure_look(const char *command, pid_t pid)
 {
 	static struct limit limits[] = { { .name = "RAM" }, { .name = "cgroup" } };
 	char what[64];
@@ -90,4 +133,5 @@ void pressure_look(const char *command)
 		}
 		limits[i].level = level;
 	}
+	look_at_devices(command, pid);
 }

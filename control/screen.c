@@ -20,6 +20,7 @@ int screen_open(void)
 		return 0;
 	cbreak();
 	noecho();
+	keypad(stdscr, TRUE);
 	curs_set(0);
 	return 1;
 }
@@ -36,6 +37,11 @@ void screen_close(void)
 void screen_size(int *width, int *height)
 {
 	getmaxyx(stdscr, *height, *width);
+}
+
+void screen_redraw(void)
+{
+	clearok(stdscr, TRUE);
 }
 
 void screen_show(const struct top_lines *lines)

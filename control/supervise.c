@@ -210,7 +210,7 @@ int supervise(char *const argv[], const char *on_threshold)
 		int signo = sigtimedwait(&all, &info, &wait);
 
 		if (on_threshold)
-			pressure_look(on_threshold);
+			pressure_look(on_threshold, command);
 		if (signo < 0) {
 			watch_look(command);
 			continue;

@@ -171,11 +171,14 @@ static int on_key(int key, struct top_view *view, const cJSON *doc)
 	case 'p':
 		view->focus = doc ? top_next_process(doc, view->focus) : 0;
 		break;
+	case 'L' & 31: /* as elsewhere: somebody else has written on the terminal */
+		screen_redraw();
+		break;
 	case 'e':
 		view->with_ended = !view->with_ended;
 		break;
 	default:
-		return key == 'q' || key == 'Q' || key == 27;
+		return key == 'q' || key == 'Q'; /* no escape: keys that send one are many */
 	}
 	return 0;
 }

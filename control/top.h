@@ -37,6 +37,7 @@ int screen_open(void);
 void screen_close(void);
 void screen_size(int *width, int *height);
 void screen_show(const struct top_lines *lines);
+void screen_redraw(void); /* all of it, when it is shown next */
 /* A key that was pressed within `ms`; 0: none; also when the terminal's size changed. */
 int screen_key(int ms);
 

@@ -30,6 +30,7 @@
 #include "out/file.h"
 #include "out/place.h"
 #include "out/process.h"
+#include "record/gpu.h"
 #include "record/record.h"
 #include "samplers/cow.h"
 #include "samplers/pages.h"
@@ -319,6 +320,7 @@ void (*mt_on_first_call)(void) = first_call;
 void mt_forked_check_end(struct mt_thread *t)
 {
 	mt_stack_verify_end(t);
+	mt_record_gpu_names(t);
 	if (mt_pymem_was_replaced())
 		mt_record_note(t,
 			       "the program replaced Python's allocators (PYTHONMALLOC or -X dev): "

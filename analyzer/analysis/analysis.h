@@ -61,6 +61,7 @@ void analyse_processes(struct analysis_input *in, struct result *doc);
 void analyse_rss(struct analysis_input *in, struct result *doc);
 void analyse_fragmentation(struct analysis_input *in, struct result *doc);
 void analyse_sites(struct analysis_input *in, struct result *doc);
+void analyse_places(struct analysis_input *in, struct result *doc);
 void analyse_timeline(struct analysis_input *in, struct result *doc);
 void analyse_phases(struct analysis_input *in, struct result *doc);
 void analyse_gpu(struct analysis_input *in, struct result *doc);

@@ -23,6 +23,9 @@
 #define GC_SHARE 0.3 /* of the objects of imported modules copied: only a collection does that */
 #define MIN_IMPORTS (UINT64_C(2) << 20) /* so much of them must be there to tell */
 #define SMALL_BLOCK 8192 /* larger blocks are tables and buffers, not objects */
+#define ALL_SHARE 0.9 /* of the objects were copied: there is not much more to come */
+#define MIN_POINTS 4 /* walks: fewer do not tell a course */
+#define LEVEL_SHARE 0.05 /* of it all, in the last third of the time: that is level */
 #define REFCOUNT_BYTES 8
 #define GC_HEADER_BYTES 16
 
@@ -33,22 +36,14 @@ const char *const cow_cause_names[] = {
 
 /* ---- sites --------------------------------------------------------------------------------------- */
 
-static bool from_interpreter(const struct model *m, const struct site *s)
-{
-	const struct native_node *leaf = &m->native[s->native];
-
-	return s->native && leaf->module != NO_ID &&
-	       stack_is_interpreter(m->modules[leaf->module].path);
-}
-
 static enum cow_class class_of(const struct model *m, const struct site *s)
 {
 	if (s->kind == MT_KIND_PYTHON)
 		return COW_OBJECTS;
 	if (s->backing) /* pages on which no block was alive */
-		return from_interpreter(m, s) && s->kind == MT_KIND_MMAP ? COW_OBJECTS : COW_FREE;
+		return site_is_python_arena(m, s) ? COW_OBJECTS : COW_FREE;
 	/* Objects that are too big for the arenas come from malloc. */
-	if (s->kind == MT_KIND_HEAP && s->python && from_interpreter(m, s) && s->allocations &&
+	if (s->kind == MT_KIND_HEAP && s->python && site_from_interpreter(m, s) && s->allocations &&
 	    s->bytes_allocated / s->allocations <= SMALL_BLOCK)
 		return COW_OBJECTS;
 	return COW_DATA;
@@ -69,7 +64,7 @@ void sharing_view_init(struct sharing_view *v, struct analysis_input *in)
 		const struct site *s = &m->sites[i];
 
 		v->class_of[i] = class_of(m, s);
-		v->arena[i] = s->backing && s->kind == MT_KIND_MMAP && from_interpreter(m, s);
+		v->arena[i] = site_is_python_arena(m, s);
 		v->imports[i] = s->python && importing[s->python];
 		if (v->arena[i] && objects) /* its objects are known: where none was, it was free */
 			v->class_of[i] = COW_FREE;
@@ -175,6 +170,30 @@ uint64_t sharing_forecast(const struct sharing_view *v)
 	return most;
 }
 
+enum cow_course sharing_course(const struct sharing_view *v, const struct process_cow *cow)
+{
+	const struct cow_point *p = cow->points, *last, *then = NULL;
+	uint64_t objects = 0;
+
+	for (size_t i = 0; i < cow->backing_count; i++)
+		if (cow->backing[i].site != NO_ID && v->arena[cow->backing[i].site])
+			objects += cow->backing[i].copied;
+	if (objects >= MIN_JUDGED &&
+	    (double)objects >= ALL_SHARE * (double)sharing_countable(v, cow))
+		return COW_LEVEL;
+	if (cow->point_count < MIN_POINTS)
+		return COW_COURSE_UNKNOWN;
+	last = &p[cow->point_count - 1];
+	for (size_t i = 1; i < cow->point_count; i++)
+		if (p[i].time <= last->time - (last->time - p[0].time) / 3)
+			then = &p[i];
+	if (!then || last->copied < MIN_JUDGED)
+		return COW_COURSE_UNKNOWN;
+	return (double)last->copied - (double)then->copied > LEVEL_SHARE * (double)last->copied
+		       ? COW_RISING
+		       : COW_LEVEL;
+}
+
 double sharing_amplification(const struct sharing_view *v, uint32_t site, uint64_t copied,
 			     uint64_t blocks)
 {
@@ -240,6 +259,10 @@ static void put_worker(struct analysis_input *in, const struct sharing_view *v, 
 	else
 		r_null(doc, o, "copied_share");
 	r_string(doc, o, "cause", cow_cause_names[sharing_cause(v, cow)]);
+	if (sharing_course(v, cow) == COW_COURSE_UNKNOWN)
+		r_null(doc, o, "levelled_off");
+	else
+		r_bool(doc, o, "levelled_off", sharing_course(v, cow) == COW_LEVEL);
 	put_sites(in, doc, o, cow);
 	put_growth(in, doc, o, p);
 }

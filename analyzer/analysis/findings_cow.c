@@ -174,6 +174,38 @@ static void advise(struct strbuf *sb, enum cow_cause cause, uint64_t saved)
 	strbuf_addstr(sb, " less is copied.");
 }
 
+/* How far it has come, and how far it could. */
+static void say_course(struct places *ps, struct finding *f, const uint32_t *ids, size_t n)
+{
+	const struct model *m = ps->all->in->m;
+	size_t level = 0, rising = 0;
+	uint64_t most = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct process_cow *cow = m->processes[ids[i]].cow;
+		uint64_t countable = sharing_countable(&ps->v, cow);
+		enum cow_course course = sharing_course(&ps->v, cow);
+
+		level += course == COW_LEVEL;
+		rising += course == COW_RISING;
+		most = countable > most ? countable : most;
+	}
+	if (rising) {
+		strbuf_addf(&f->detail, " It was still growing in %zu of them when last looked at.",
+			    rising);
+		finding_text(f, "levelled_off", "no");
+	} else if (level) {
+		strbuf_addstr(&f->detail, " It has levelled off.");
+		finding_text(f, "levelled_off", "yes");
+	}
+	if (!most)
+		return;
+	strbuf_addstr(&f->detail, " All small Python objects that one worker shares are ");
+	size_add(&f->detail, most);
+	strbuf_addstr(&f->detail, ": so much it can copy by reading.");
+	finding_int(f, "forecast_in_one_worker", most);
+}
+
 static void put_numbers(struct finding *f, enum cow_cause cause, uint64_t copied, uint64_t largest,
 			size_t workers)
 {
@@ -210,6 +242,8 @@ static void put_place(struct places *ps, const struct place *p)
 			      " The objects themselves are not in this trace: the line is the one "
 			      "that ran when Python asked for the arenas they lie in. "
 			      "MEMTRACE_PYTHON=objects gives exact lines.");
+	if (p->cause == COW_REFCOUNT)
+		say_course(ps, f, p->processes.items, p->processes.count);
 	advise(&f->advice, p->cause ? p->cause : COW_MIXED, p->largest);
 	for (size_t i = 0; i < p->processes.count; i++)
 		finding_process(f, p->processes.items[i]);

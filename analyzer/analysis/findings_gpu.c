@@ -11,6 +11,7 @@
 #include "model/cohorts.h"
 
 #define MIN_BYTES ((uint64_t)1 << 20) /* a card has 10^5 times that */
+#define MIN_STRANDED ((uint64_t)64 << 20) /* less is how the allocator works */
 #define MIN_PINNED ((uint64_t)16 << 20)
 #define MIN_UNUSABLE_SHARE 0.2 /* of what is reserved */
 #define MIN_BLOCKS 4
@@ -88,7 +89,7 @@ void find_gpu_fragmentation(struct findings *all)
 		const struct gpu_snapshot *s = &uses[i].d->worst;
 		const struct gpu_site *holder = most_stranded(s);
 
-		if (holder && s->stranded >= MIN_BYTES &&
+		if (holder && s->stranded >= MIN_STRANDED &&
 		    (double)s->stranded >= MIN_UNUSABLE_SHARE * (double)s->reserved)
 			put_fragmentation(all, &uses[i], holder);
 	}

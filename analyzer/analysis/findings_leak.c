@@ -63,8 +63,8 @@ static uint64_t peak_of(const struct model *m, const struct growth_row *r)
 static bool is_worth_it(const struct model *m, const struct growth_row *r)
 {
 	return r->j.verdict >= VERDICT_GROWTH && !m->sites[r->site].backing &&
-	       m->sites[r->site].kind < MT_KIND_DEVICE /* findings_gpu.c; tensors are heap, too */ &&
-	       (r->processes.count < 2 || r->bytes >= MIN_EACH * r->processes.count) &&
+	       m->sites[r->site].kind < MT_KIND_DEVICE /* findings_gpu.c; tensors are heap, too */
+	       && (r->processes.count < 2 || r->bytes >= MIN_EACH * r->processes.count) &&
 	       (r->bytes >= MIN_BYTES || (double)r->bytes >= MIN_SHARE * (double)peak_of(m, r)) &&
 	       !is_container(m, r);
 }

@@ -26,11 +26,8 @@ struct arenas {
 static bool is_arena(const struct model *m, const bool *importing, uint32_t site)
 {
 	const struct site *s = &m->sites[site];
-	const struct native_node *leaf = &m->native[s->native];
 
-	return s->backing && s->kind == MT_KIND_MMAP && s->native && leaf->module != NO_ID &&
-	       stack_is_interpreter(m->modules[leaf->module].path) && s->python &&
-	       !importing[s->python];
+	return site_is_python_arena(m, s) && s->python && !importing[s->python];
 }
 
 /* False: it never mapped an arena. */

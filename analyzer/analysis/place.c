@@ -46,6 +46,19 @@ bool stack_is_user_file(const char *file)
 	       !inside_library(file);
 }
 
+bool site_from_interpreter(const struct model *m, const struct site *s)
+{
+	const struct native_node *leaf = &m->native[s->native];
+
+	return s->native && leaf->module != NO_ID &&
+	       stack_is_interpreter(m->modules[leaf->module].path);
+}
+
+bool site_is_python_arena(const struct model *m, const struct site *s)
+{
+	return s->backing && s->kind == MT_KIND_MMAP && site_from_interpreter(m, s);
+}
+
 bool *stack_importing(const struct model *m)
 {
 	bool *importing = xcalloc(m->python_count, sizeof(*importing));

@@ -27,6 +27,7 @@ const struct analysis analyses[] = {
 	{ "cow", "what forked workers copied of what they shared", analyse_cow },
 	{ "rss", "what was resident in each process", analyse_rss },
 	{ "fragmentation", "what allocators hold free, and what holds it", analyse_fragmentation },
+	{ "places", "which line of the program holds how much", analyse_places },
 	{ "sites", "where memory was allocated", analyse_sites },
 	{ "marks", "what the program said of itself", analyse_marks },
 	{ "timeline", "memory over time", analyse_timeline },

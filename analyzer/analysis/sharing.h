@@ -39,6 +39,14 @@ uint64_t sharing_countable(const struct sharing_view *v, const struct process_co
 /* The same, over the workers that were alive together, at most. */
 uint64_t sharing_forecast(const struct sharing_view *v);
 
+/* Does a worker copy more and more, as far as its walks tell? */
+enum cow_course {
+	COW_COURSE_UNKNOWN, /* too few walks, or too little was copied */
+	COW_RISING,
+	COW_LEVEL, /* hardly anything came in the last third of its time, or there is no more to copy */
+};
+enum cow_course sharing_course(const struct sharing_view *v, const struct process_cow *cow);
+
 /* Bytes copied for each byte written at least, when each object there was touched; 0: not known. */
 double sharing_amplification(const struct sharing_view *v, uint32_t site, uint64_t copied,
 			     uint64_t blocks);

@@ -25,6 +25,11 @@ static uint64_t peak_of(const struct site *s)
 	return s->peak_bytes;
 }
 
+static uint64_t at_peak_of(const struct site *s)
+{
+	return s->at_peak_bytes;
+}
+
 static uint64_t traffic_of(const struct site *s)
 {
 	return s->bytes_allocated;
@@ -65,13 +70,13 @@ static void list_leaders(struct analysis_input *in, measure_fn *measure, size_t 
 /* The largest; of mappings that back an allocator only those that a long list has room for. */
 static void choose(struct analysis_input *in)
 {
-	measure_fn *const others[] = { live_of, peak_of, traffic_of, count_of };
+	measure_fn *const others[] = { live_of, at_peak_of, peak_of, traffic_of, count_of };
 	const struct model *m = in->m;
 	size_t count = 0;
 
 	for (size_t i = 0; i < m->site_count && count < in->top; i++)
 		if (!m->sites[i].backing || in->top >= m->site_count) {
-			in->listed[i] = true; /* the model has them by live bytes */
+			in->listed[i] = true; /* the model has them by at_peak_bytes */
 			count++;
 		}
 	if (in->top >= m->site_count || in->top < LONG_LIST)
@@ -121,6 +126,15 @@ static void put_stack(struct analysis_input *in, struct result *doc, struct rval
 	stack_release(&st);
 }
 
+/* Of samples nobody knows what they add up to at one moment. */
+static void put_at_peak(struct result *doc, struct rvalue *o, uint64_t v, const struct sampled *e)
+{
+	if (e)
+		r_null(doc, o, "at_peak_bytes");
+	else
+		put_count(doc, o, "at_peak_bytes", v);
+}
+
 static void put_counts(struct result *doc, struct rvalue *o, const struct site_use *u)
 {
 	const struct sampled *e = u->sampled;
@@ -133,6 +147,7 @@ static void put_counts(struct result *doc, struct rvalue *o, const struct site_u
 	put_estimate(doc, o, "bytes_allocated", u->bytes_allocated, ESTIMATE(e, taken.bytes),
 		     bytes);
 	put_peak(doc, o, "peak_bytes", u->peak_bytes, e);
+	put_at_peak(doc, o, u->at_peak_bytes, e);
 }
 
 static void put_uses(struct analysis_input *in, struct result *doc, struct rvalue *o,
@@ -162,6 +177,7 @@ static void put_totals(struct result *doc, struct rvalue *o, const struct site *
 	put_estimate(doc, o, "live_bytes", s->live_bytes, ESTIMATE(e, live.bytes), bytes);
 	put_estimate(doc, o, "live_count", s->live_count, ESTIMATE(e, live.count), count);
 	put_peak(doc, o, "peak_bytes", s->peak_bytes, e);
+	put_at_peak(doc, o, s->at_peak_bytes, e);
 	put_estimate(doc, o, "short_lived_count", s->short_lived_count, ESTIMATE(e, brief.count),
 		     count);
 }

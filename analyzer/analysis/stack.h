@@ -38,6 +38,12 @@ bool stack_is_eval_loop(const char *symbol);
 /* The path of a module that holds CPython: libpython3.11.so.1.0, python3.11 */
 bool stack_is_interpreter(const char *module);
 
+/* The innermost function is the interpreter's own. */
+bool site_from_interpreter(const struct model *m, const struct site *s);
+
+/* The site maps what CPython keeps its small objects in. */
+bool site_is_python_arena(const struct model *m, const struct site *s);
+
 /*
  * By Python stack: was a module being imported then? A module is imported once, so what that
  * allocates is there to stay and not a leak. The caller's to free().

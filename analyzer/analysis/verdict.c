@@ -390,7 +390,8 @@ static void judge_level(const struct cohort_view *v, struct judgement *j)
 		/* Blocks that wait in the nursery are missing: what is seen is no level. */
 		if (late.low <= 0) {
 			j->verdict = VERDICT_BOUNDED;
-			j->confidence = 1 - sum(v->alive, 0, v->n) / fmax(1, sum(v->births, 0, v->n));
+			j->confidence = 1 -
+					sum(v->alive, 0, v->n) / fmax(1, sum(v->births, 0, v->n));
 		}
 	} else if (rise < RISE * level &&
 		   highest(v->top, v->n - third, v->n) <=

@@ -64,6 +64,7 @@ static const char *const finding_kinds[] = {
 static const struct option_row rows[] = {
 	{ "json",        0,   OPT_FILE_FLAG, "[=FILE]", AT(json), 0, NULL, "print JSON, into FILE if one is given" },
 	{ "output",      'o', OPT_TEXT,     "FILE", AT(output),     0, NULL, "write to FILE" },
+	{ "format",      0,   OPT_TEXT,     "F",    AT(format),     0, NULL, "what export writes: memory-viz" },
 	{ "pid",         0,   OPT_COUNT,    "P",    AT(pid),        0, NULL, "only processes with this pid" },
 	{ "role",        0,   OPT_TEXT,     "R",    AT(role),       0, NULL, "only this role: main, rank, dataloader-worker, ..." },
 	{ "from",        0,   OPT_TEXT,     "T",    AT(from),       0, NULL, "only from here on: seconds from start, or @mark" },

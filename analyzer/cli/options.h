@@ -28,6 +28,7 @@ struct cli_options {
 	const char *role, *from, *to;
 	int64_t top; /* 0: not given */
 	const char *sysroot;
+	const char *format; /* of export; NULL: not given */
 	bool no_symbols;
 	int color, progress; /* enum color_mode, progress_mode */
 	const char *suppress; /* a file; NULL: none */

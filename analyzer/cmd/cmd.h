@@ -39,6 +39,14 @@ int cmd_report(const struct command *self, const struct cli_options *opt);
 int cmd_check(const struct command *self, const struct cli_options *opt);
 int cmd_watch(const struct command *self, const struct cli_options *opt);
 int cmd_dump(const struct command *self, const struct cli_options *opt);
+int cmd_export(const struct command *self, const struct cli_options *opt);
+
+struct model;
+struct pipeline_report;
+
+/* Reads all traces. NULL: none could be read; *status then says why. */
+struct model *cmd_read_traces(const struct cli_options *opt, struct pipeline_report *rep,
+			      int *status);
 
 /*
  * Where a command's text goes: standard output, or a file that is made when the first text comes.

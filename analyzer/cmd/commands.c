@@ -17,8 +17,8 @@
 
 static const struct command commands[] = {
 	{ "summary", cmd_report, "findings first, then one table per section (default)", NULL },
-	{ "sites", cmd_report, "where memory was allocated, with full stacks",
-	  SECTIONS("processes", "sites") },
+	{ "sites", cmd_report, "where memory was allocated: by line, and with full stacks",
+	  SECTIONS("processes", "places", "sites") },
 	{ "processes", cmd_report, "every process: what it was for, what it held",
 	  SECTIONS("tree", "capacity", "processes", "shm") },
 	{ "cow", cmd_report, "what forked workers copied of what they shared, and why",
@@ -39,9 +39,10 @@ static const struct command commands[] = {
 	{ "dump", cmd_dump, "the records, as text or (--json) one JSON object per line", NULL },
 	{ "watch", cmd_watch, "what `memtrace top` shows, as JSON: watch TRACE [SECONDS [TIMES]]",
 	  NULL },
+	{ "export", cmd_export,
+	  "for other tools: --format memory-viz (PyTorch's snapshot page), -o FILE", NULL },
 	{ "components", NULL, NULL, NULL },
 	{ "diff", NULL, NULL, NULL },
-	{ "export", NULL, NULL, NULL },
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -80,7 +81,7 @@ static int print_help(const struct cli_options *opt)
 		      "What a recording (or a folder of them) says about memory.\n\ncommands:\n");
 	for (size_t i = 0; i < COMMANDS; i++)
 		if (commands[i].run)
-			strbuf_addf(&sb, "  %-12s %s\n", commands[i].name, commands[i].help);
+			strbuf_addf(&sb, "  %-13s %s\n", commands[i].name, commands[i].help);
 	strbuf_addstr(&sb, "\noptions:\n");
 	cli_describe(&sb);
 	strbuf_addstr(&sb,

@@ -53,9 +53,8 @@ static bool has_utf8(void)
 	return false;
 }
 
-/* Reads all traces. NULL: none could be read; *status then says why. */
-static struct model *read_traces(const struct cli_options *opt, struct pipeline_report *rep,
-				 int *status)
+struct model *cmd_read_traces(const struct cli_options *opt, struct pipeline_report *rep,
+			      int *status)
 {
 	struct pipeline_options po = { .pid = (uint32_t)opt->pid,
 				       .role = opt->role,
@@ -147,7 +146,7 @@ int cmd_report(const struct command *self, const struct cli_options *opt)
 	struct suppressions *suppressions = read_suppressions(opt);
 	struct pipeline_report rep;
 	int status;
-	struct model *m = read_traces(opt, &rep, &status);
+	struct model *m = cmd_read_traces(opt, &rep, &status);
 
 	if (m) {
 		struct symbolizer *symbols = symbolizer_new(&so);
@@ -230,7 +229,7 @@ int cmd_check(const struct command *self, const struct cli_options *opt)
 	struct model *m;
 	int status;
 
-	m = read_traces(opt, &rep, &status);
+	m = cmd_read_traces(opt, &rep, &status);
 	if (m) {
 		struct rvalue *list, *notes;
 

@@ -178,8 +178,8 @@ static void put_process(struct watch *w, struct result *doc, struct rvalue *list
 	put(doc, o, "pss_bytes", s->pss);
 	put(doc, o, "rss_bytes", s->rss);
 	put(doc, o, "swap_bytes", s->swap);
-	r_null(doc, o, "device_bytes");
-	r_null(doc, o, "cow_bytes");
+	put(doc, o, "device_bytes", p->ended ? 0 : devices_bytes(p));
+	put(doc, o, "cow_bytes", p->copied);
 	r_int(doc, o, "live_bytes", (int64_t)(p->live_bytes + young));
 	if (s->time)
 		r_float(doc, o, "sample_age_s", follow_now(w->f) - p->sample_s);

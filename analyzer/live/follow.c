@@ -96,6 +96,8 @@ void follow_close(struct follow *f)
 		return;
 	for (size_t i = 0; i < f->procs.count; i++) {
 		free(f->procs.items[i].command);
+		copies_release(&f->procs.items[i]);
+		vec_release(&f->procs.items[i].device);
 		dict_release(&f->procs.items[i].dict);
 		vec_release(&f->procs.items[i].modules);
 	}
@@ -135,157 +137,6 @@ static uint32_t proc_of(struct follow *f, uint32_t number)
 		dict_init(&p->dict, NULL);
 	}
 	return (uint32_t)*slot;
-}
-
-static char *command_of(struct mt_str text)
-{
-	char *s = xmalloc(text.len + 1);
-
-	for (uint32_t i = 0; i < text.len; i++)
-		s[i] = text.data[i] ? text.data[i] : ' ';
-	s[text.len] = '\0';
-	return s;
-}
-
-static bool is(struct mt_str text, const char *word)
-{
-	return text.len == strlen(word) && !memcmp(text.data, word, text.len);
-}
-
-static void fact(struct follow_proc *p, const struct mt_ev_fact *e)
-{
-	char number[32];
-
-	if (is(e->key, "cmdline")) {
-		free(p->command);
-		p->command = command_of(e->value);
-	} else if (is(e->key, "memory_total") && e->value.len < sizeof(number)) {
-		memcpy(number, e->value.data, e->value.len);
-		number[e->value.len] = '\0';
-		p->memory_total = strtoull(number, NULL, 10);
-	}
-}
-
-static void process(struct follow_proc *p, const struct mt_ev_process *e)
-{
-	if (p->known)
-		return;
-	p->known = true;
-	p->ev = *e;
-	dict_release(&p->dict);
-	dict_init(&p->dict, e);
-}
-
-static void module(struct follow *f, struct follow_proc *p, const struct mt_ev_module *e)
-{
-	struct mt_str *path = vec_push(&p->modules);
-
-	path->data = arena_strndup(&f->texts, e->path.data, e->path.len);
-	path->len = e->path.len;
-	dict_add_module(&p->dict, e->id, (uint32_t)p->modules.count - 1);
-}
-
-/* The rate of the counter: the line through the header's reading of both clocks and this one. */
-static void clock_read(struct follow *f, const struct mt_ev_clock *e)
-{
-	const struct mt_file_header *h = header(f);
-
-	if ((h->flags & MT_FILE_TSC) && e->monotonic_ns > h->start_monotonic_ns + 1000000 &&
-	    e->ticks > h->start_ticks)
-		f->per_second = (double)(e->ticks - h->start_ticks) * 1e9 /
-				(double)(e->monotonic_ns - h->start_monotonic_ns) /
-				(double)(UINT64_C(1) << h->time_shift);
-}
-
-static void mark(struct follow *f, const struct mt_ev_mark *e)
-{
-	struct follow_note *n;
-
-	/* Those of the shim, preload/samplers/pressure.c. */
-	if (e->label.len < 12 || (memcmp(e->label.data, "RAM at ", 7) != 0 &&
-				  memcmp(e->label.data, "cgroup at ", 10) != 0))
-		return;
-	n = vec_push(&f->notes);
-	n->s = follow_seconds(f, e->time);
-	n->text = command_of(e->label);
-}
-
-/* What is costly to measure is not in every sample: then the last one that has it counts. */
-static void sample(struct follow_proc *p, const struct mt_ev_sample *e)
-{
-	uint64_t fresh[sizeof(*e) / 8], have[sizeof(*e) / 8];
-
-	memcpy(fresh, e, sizeof(fresh));
-	memcpy(have, &p->sample, sizeof(have));
-	for (size_t i = 0; i < sizeof(fresh) / sizeof(fresh[0]); i++)
-		have[i] = fresh[i] ? fresh[i] : have[i];
-	memcpy(&p->sample, have, sizeof(have));
-}
-
-static void define(struct follow *f, struct follow_proc *p, const struct mt_record *r)
-{
-	switch (r->id) {
-	case MT_EV_NODE:
-		dict_add_node(&p->dict, &r->u.node);
-		break;
-	case MT_EV_FRAME:
-		dict_add_frame(&p->dict, &r->u.frame);
-		break;
-	case MT_EV_MODULE:
-		module(f, p, &r->u.module);
-		break;
-	case MT_EV_STRING:
-		dict_add_string(&p->dict, &r->u.string, &f->texts);
-		break;
-	case MT_EV_CODE:
-		dict_add_code(&p->dict, &r->u.code, &f->texts);
-		break;
-	case MT_EV_PYNODE:
-		dict_add_pynode(&p->dict, &r->u.pynode);
-		break;
-	default:
-		break;
-	}
-}
-
-static void tell(struct follow *f, struct follow_proc *p, const struct mt_record *r)
-{
-	switch (r->id) {
-	case MT_EV_PROCESS:
-		process(p, &r->u.process);
-		break;
-	case MT_EV_CLOCK:
-		clock_read(f, &r->u.clock);
-		break;
-	case MT_EV_FACT:
-		fact(p, &r->u.fact);
-		break;
-	case MT_EV_SAMPLE:
-		if ((!r->u.sample.pid || r->u.sample.pid == p->ev.pid) &&
-		    r->u.sample.time >= p->sample.time) {
-			sample(p, &r->u.sample);
-			p->sample_s = follow_seconds(f, r->u.sample.time);
-			f->last = r->u.sample.time > f->last ? r->u.sample.time : f->last;
-		}
-		break;
-	case MT_EV_EXIT:
-		p->ended = r->u.exit.kind != MT_EXIT_DETACHED;
-		break;
-	case MT_EV_EXEC:
-		p->ended |= r->u.exec.pid == p->ev.pid;
-		break;
-	case MT_EV_EXEC_FAILED:
-		p->ended = false;
-		break;
-	case MT_EV_BEFORE:
-		p->late = true;
-		break;
-	case MT_EV_MARK:
-		mark(f, &r->u.mark);
-		break;
-	default:
-		define(f, p, r);
-	}
 }
 
 /* ---- blocks ---------------------------------------------------------------------------------------- */
@@ -331,7 +182,7 @@ static void event(struct follow *f, struct follow_piece *piece, uint32_t proc,
 		piece->mean = (double)r->u.sampling.mean_bytes;
 		break;
 	default:
-		tell(f, &f->procs.items[proc], r);
+		follow_tell(f, proc, r);
 	}
 }
 

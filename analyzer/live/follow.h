@@ -22,12 +22,19 @@
 
 #include "memtrace/events.h"
 #include "model/dict.h"
+#include "model/pages.h"
 #include "util/arena.h"
 #include "util/hashmap.h"
 #include "util/vec.h"
 
 #define FOLLOW_WINDOW 10 /* seconds that rates are over */
 #define FOLLOW_BUCKETS 16 /* more than that, a power of two */
+
+struct follow_device { /* what a process holds of a device */
+	uint64_t device; /* ordinal plus one; 0: not known */
+	uint64_t addr, size, time; /* of a range; addr 0: PyTorch's own total in `size` */
+	bool given; /* a free that waits for its allocation, which was made before `time` */
+};
 
 struct follow_proc {
 	uint32_t number;
@@ -40,6 +47,12 @@ struct follow_proc {
 	bool ended;
 	bool late; /* recording began in mid-run */
 	double live_bytes; /* estimates where sampled */
+	VEC(struct follow_device) device;
+	bool has_device; /* it said so much as that it uses one */
+	struct page_walk first, walk; /* over its pages when it began; the one that is read now */
+	uint32_t walk_of; /* whose pages these are: index in procs, plus one; 0: none is read */
+	bool has_first;
+	uint64_t copied; /* bytes of what it shared at its fork, plus one; 0: not measured */
 	struct dict dict;
 	VEC(struct mt_str) modules; /* paths, by the dictionary's canon */
 };
@@ -108,6 +121,13 @@ double follow_seconds(const struct follow *f, uint64_t time);
 
 /* Is a process of it alive on this machine? */
 bool follow_is_running(const struct follow *f);
+
+/* tell.c, copies.c, devices.c: records that are no blocks. */
+void follow_tell(struct follow *f, uint32_t proc, const struct mt_record *r);
+void copies_record(struct follow *f, uint32_t proc, const struct mt_record *r);
+void copies_release(struct follow_proc *p);
+bool devices_record(struct follow_proc *p, const struct mt_record *r); /* false: it is no such */
+uint64_t devices_bytes(const struct follow_proc *p); /* plus one; 0: it uses none */
 
 /* blocks.c */
 void blocks_take(struct follow *f, uint32_t proc, uint64_t addr, struct follow_block block);

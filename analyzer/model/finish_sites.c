@@ -1,5 +1,5 @@
 /*
- * The sites of all processes put together: equal ones become one, in order of what is live, and
+ * The sites of all processes put together: equal ones become one, in order of what they held when most was held, and
  * everything that names a site by number is told the new ones. The rest of the model: finish.c.
  *
  * SPDX-License-Identifier: Apache-2.0
@@ -58,6 +58,7 @@ static uint32_t add_use(struct sites *all, struct local_site *s, uint32_t proces
 	u->live_bytes = s->live_bytes;
 	u->live_count = s->live_count;
 	u->peak_bytes = s->peak_bytes;
+	u->at_peak_bytes = s->at_peak_bytes;
 	u->short_lived_count = s->short_lived_count;
 	u->sampled = s->sampled;
 	u->cohorts = s->cohorts;
@@ -112,6 +113,7 @@ static void merge_uses(struct sites *all)
 		to->bytes_allocated += u->bytes_allocated;
 		to->live_bytes += u->live_bytes;
 		to->live_count += u->live_count;
+		to->at_peak_bytes += u->at_peak_bytes;
 		to->short_lived_count += u->short_lived_count;
 		if (u->sampled && to->sampled)
 			sampled_sum(to->sampled, u->sampled);
@@ -142,19 +144,22 @@ static void sum_sites(struct sites *all, const bool *superseded)
 			continue;
 		s->live_bytes += u->live_bytes;
 		s->live_count += u->live_count;
+		s->at_peak_bytes += u->at_peak_bytes;
 	}
 }
 
 /* What sites are sorted by; they are too big to be moved about by qsort(). */
 struct site_rank {
-	uint64_t live_bytes, bytes_allocated;
+	uint64_t at_peak_bytes, live_bytes, bytes_allocated;
 	uint32_t site; /* the order they were met in decides last */
 };
 
-static int by_live_bytes(const void *a, const void *b)
+static int by_size(const void *a, const void *b)
 {
 	const struct site_rank *x = a, *y = b;
 
+	if (x->at_peak_bytes != y->at_peak_bytes)
+		return x->at_peak_bytes > y->at_peak_bytes ? -1 : 1;
 	if (x->live_bytes != y->live_bytes)
 		return x->live_bytes > y->live_bytes ? -1 : 1;
 	if (x->bytes_allocated != y->bytes_allocated)
@@ -171,9 +176,10 @@ static void sort_sites(struct sites *all)
 	for (size_t i = 0; i < count; i++) {
 		const struct site *s = &all->sites.items[i];
 
-		ranks[i] = (struct site_rank){ s->live_bytes, s->bytes_allocated, (uint32_t)i };
+		ranks[i] = (struct site_rank){ s->at_peak_bytes, s->live_bytes, s->bytes_allocated,
+					       (uint32_t)i };
 	}
-	qsort(ranks, count, sizeof(*ranks), by_live_bytes);
+	qsort(ranks, count, sizeof(*ranks), by_size);
 	for (size_t i = 0; i < count; i++)
 		sorted[i] = all->sites.items[ranks[i].site];
 	free(ranks);

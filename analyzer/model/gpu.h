@@ -23,12 +23,14 @@ struct gpu_segment {
 	uint64_t addr, size, used;
 	uint32_t site; /* who took it */
 	uint32_t first_block, block_count; /* in struct gpu_snapshot.blocks */
+	bool is_mapping; /* of physical memory: what follows it may be of the same segment */
 };
 
 struct gpu_block {
 	uint64_t addr, size;
 	uint32_t site;
 	bool old; /* it was there at the look before */
+	bool is_rest; /* it begins in the segment before */
 };
 
 /* Segments and tensors of a device at one moment. */

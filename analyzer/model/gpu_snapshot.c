@@ -93,7 +93,7 @@ static void add_block(void *arg, const struct live_block *b)
 	if (b->owner == g->owner && b->key >> ADDRESS_BITS == MT_KIND_TENSOR)
 		*vec_push(&g->blocks) =
 			(struct gpu_block){ b->key & ((UINT64_C(1) << ADDRESS_BITS) - 1), b->size,
-					    b->site, b->birth < g->old };
+					    b->site, b->birth < g->old, false };
 }
 
 static int by_addr(const void *a, const void *b)
@@ -176,6 +176,7 @@ static size_t fill_segment(struct gpu_snapshot *s, struct gpu_segment *seg, size
 			continue;
 		s->blocks[s->block_count] = *b;
 		s->blocks[s->block_count].size = bytes;
+		s->blocks[s->block_count].is_rest = b->addr < seg->addr;
 		if (b->addr < seg->addr)
 			s->blocks[s->block_count].addr = seg->addr;
 		s->block_count++;
@@ -222,7 +223,8 @@ static void take_snapshot(struct replay *r, struct gpu_device *d, const struct g
 			continue;
 		*seg = (struct gpu_segment){ .addr = range->addr,
 					     .size = range->size,
-					     .site = range->site };
+					     .site = range->site,
+					     .is_mapping = range->physical != NO_ID };
 		/* A tensor may reach over several mappings, so each is looked at again. */
 		from = fill_segment(&s, seg, from, all, by_site);
 		if (!seg->block_count && !d->has_torch)

@@ -28,6 +28,8 @@ struct local_site {
 	uint8_t kind; /* with flags */
 	uint64_t allocations, frees, bytes_allocated;
 	uint64_t live_bytes, live_count, peak_bytes, short_lived_count;
+	uint64_t at_peak_bytes; /* its live_bytes in turn peak_turn of the process's peaks */
+	uint32_t peak_turn;
 	struct sampled *sampled; /* in the model's arena */
 	double peak_estimate; /* of bytes, where sampled */
 	struct cohorts *cohorts; /* NULL: not followed; the model's from finish.c on */
@@ -125,7 +127,7 @@ struct proc {
 
 /* A walk over the pages of another process than the one that made it. */
 struct foreign_walk {
-	uint32_t trace;
+	uint32_t trace, by; /* id of who made it */
 	struct page_walk walk;
 };
 

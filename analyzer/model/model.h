@@ -49,6 +49,7 @@ struct site {
 	uint64_t live_bytes,
 		live_count; /* CONTRACT: at each process's own end, latest generations */
 	uint64_t peak_bytes; /* highest in one process */
+	uint64_t at_peak_bytes; /* at each process's peak_live_time, latest generations; listed ones */
 	uint64_t short_lived_count; /* lived less than MT_BRIEF_UNITS: model->brief_ns */
 	struct sampled *sampled; /* NULL: exact */
 	uint32_t first_use; /* index of first struct site_use in model->uses, sorted by process */
@@ -59,6 +60,7 @@ struct site {
 struct site_use {
 	uint32_t site, process;
 	uint64_t allocations, frees, bytes_allocated, live_bytes, live_count, peak_bytes;
+	uint64_t at_peak_bytes; /* when the process held most, folded blocks left out */
 	uint64_t short_lived_count;
 	struct sampled *sampled; /* NULL: exact */
 	struct cohorts

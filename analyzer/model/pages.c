@@ -66,6 +66,17 @@ bool page_walk_add(struct page_walk *w, const struct mt_ev_range *e)
 	return !w->bad;
 }
 
+void page_walk_repeat(struct page_walk *w, const struct page_walk *earlier)
+{
+	w->page_bytes = earlier->page_bytes;
+	w->end = earlier->end;
+	w->coded.count = 0;
+	vec_reserve(&w->coded, earlier->coded.count);
+	if (earlier->coded.count)
+		memcpy(w->coded.items, earlier->coded.items, earlier->coded.count);
+	w->coded.count = earlier->coded.count;
+}
+
 void page_walk_release(struct page_walk *w)
 {
 	vec_release(&w->coded);

@@ -42,6 +42,8 @@ struct page_walk {
 /* False: the record can't be true. */
 bool page_walk_begin(struct page_walk *w, const struct mt_ev_scan *e, int64_t time);
 bool page_walk_add(struct page_walk *w, const struct mt_ev_range *e);
+/* MT_SCAN_NONE: the pages are those of an earlier walk. */
+void page_walk_repeat(struct page_walk *w, const struct page_walk *earlier);
 void page_walk_release(struct page_walk *w);
 
 /* Goes over the runs in order. Zeroed but for `walk` to begin with; false: no more. */

@@ -80,6 +80,19 @@ static void note_peak(struct replay *r)
 	if (r->counting && held > r->out->peak_live_bytes) {
 		r->out->peak_live_bytes = held;
 		r->peak_time = r->now;
+		r->peak_turn++;
+	}
+}
+
+/*
+ * Before the site's live_bytes change. What it held at the last peak is what it holds when it changes
+ * for the first time after it: so a peak costs nothing, however many sites there are.
+ */
+static inline void keep_at_peak(struct replay *r, struct local_site *s)
+{
+	if (s->peak_turn != r->peak_turn) {
+		s->at_peak_bytes = s->live_bytes;
+		s->peak_turn = r->peak_turn;
 	}
 }
 
@@ -98,6 +111,7 @@ void replay_taken(struct replay *r, struct local_site *s, uint64_t size)
 	unsigned int kind = s->kind & MT_KIND_MASK;
 	struct kind_totals *k = &r->out->kinds[kind];
 
+	keep_at_peak(r, s);
 	s->live_bytes += size;
 	s->live_count++;
 	if (!(s->kind & MT_KIND_BACKING)) {
@@ -127,6 +141,7 @@ void replay_dropped(struct replay *r, struct local_site *s, uint64_t bytes, int 
 {
 	unsigned int kind = s->kind & MT_KIND_MASK;
 
+	keep_at_peak(r, s);
 	s->live_bytes -= bytes;
 	s->live_count -= (uint64_t)(int64_t)blocks;
 	if (s->kind & MT_KIND_BACKING)
@@ -263,7 +278,8 @@ static void take(struct replay *r, uint64_t time, uint64_t addr, uint64_t size, 
 		 uint64_t python, uint64_t kind)
 {
 	if (replay_plausible(r, addr, size, kind))
-		replay_block_take(r, time, addr, size, replay_site(r, native, python, (uint32_t)kind));
+		replay_block_take(r, time, addr, size,
+				  replay_site(r, native, python, (uint32_t)kind));
 }
 
 /* ---- records --------------------------------------------------------------------------------- */
@@ -360,9 +376,9 @@ static void note_shutdown(struct replay *r)
 }
 
 static const bool is_memory[256] = {
-	[MT_EV_ALLOC] = true, [MT_EV_FREE] = true,  [MT_EV_REALLOC] = true, [MT_EV_SURVIVOR] = true,
-	[MT_EV_MAP] = true,   [MT_EV_UNMAP] = true, [MT_EV_REMAP] = true,   [MT_EV_BREAK] = true,
-	[MT_EV_GPU_TAKE ... MT_EV_GPU_RESET] = true,
+	[MT_EV_ALLOC] = true,	 [MT_EV_FREE] = true,  [MT_EV_REALLOC] = true,
+	[MT_EV_SURVIVOR] = true, [MT_EV_MAP] = true,   [MT_EV_UNMAP] = true,
+	[MT_EV_REMAP] = true,	 [MT_EV_BREAK] = true, [MT_EV_GPU_TAKE... MT_EV_GPU_RESET] = true,
 };
 
 /* Only what is listed at once is a sample; all else was recorded in full. */
@@ -435,6 +451,8 @@ void replay_free(struct replay *r)
 
 	if (!r->counting && r->now >= r->from)
 		window_open(r);
+	for (size_t i = 0; i < r->p->sites.count; i++)
+		keep_at_peak(r, &r->p->sites.items[i]);
 	shm_end(r);
 	growth_settle(r);
 	phases_settle(r);

@@ -71,6 +71,7 @@ struct replay {
 	struct gpu_state *gpu; /* NULL: no GPU record yet */
 	bool resizing; /* one half of a REALLOC or REMAP is being replayed */
 	struct recent_block *recent; /* NULL: no large block so far */
+	uint32_t peak_turn; /* how often the process has held more than ever before */
 	bool missed; /* what map_removed() is told of was not given back by anybody */
 };
 
@@ -116,7 +117,8 @@ void phases_release(struct replay *r);
 #define LARGE_MOST (UINT64_C(32) << 20)
 
 /* A heap block of that size was freed, listed or folded. */
-static inline void replay_freed_large(struct replay *r, uint64_t size, uint32_t owner, uint32_t site)
+static inline void replay_freed_large(struct replay *r, uint64_t size, uint32_t owner,
+				      uint32_t site)
 {
 	if (__builtin_expect(size >= LARGE_LEAST, 0) && size <= LARGE_MOST &&
 	    size > r->large_freed.size)

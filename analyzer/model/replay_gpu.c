@@ -246,6 +246,18 @@ static void physical_add(struct replay *r, const struct mt_ev_gpu_vmm *e)
 	count_range(r, &p->range, 1);
 }
 
+/* Another process's memory counts where and while it is mapped. */
+static void count_borrowed(struct replay *r, const struct gpu_physical *p, uint64_t size, int sign)
+{
+	struct gpu_device *d;
+
+	if (!p->imported || !p->range.device)
+		return;
+	d = gpu_device_of(r->gpu, p->range.device);
+	d->borrowed += sign > 0 ? size : -size;
+	gpu_note(r, d);
+}
+
 static void unmap(struct replay *r, uint64_t addr, uint64_t size)
 {
 	struct gpu_state *g = r->gpu;
@@ -262,6 +274,7 @@ static void unmap(struct replay *r, uint64_t addr, uint64_t size)
 		range_remove(g, i);
 		p = &g->physical.items[s.physical];
 		p->maps--;
+		count_borrowed(r, p, s.size, -1);
 		physical_look(r, p);
 	}
 }
@@ -307,6 +320,7 @@ static void vmm(struct replay *r, const struct mt_ev_gpu_vmm *e)
 		s.flags = p->imported ? MT_GPU_BORROWED : 0;
 		p->maps++;
 		range_insert(g, s);
+		count_borrowed(r, p, s.size, 1);
 	}
 }
 

@@ -67,6 +67,22 @@ static void begin_walk(struct replay *r, const struct mt_ev_scan *e)
 	s->open = true;
 }
 
+/* The last walk before w that this process made of the same one; NULL: none. */
+static const struct page_walk *walk_before(const struct replay *r, const struct page_walk *w)
+{
+	const struct sharing *s = r->p->sharing;
+
+	if (!w->pid)
+		return s->walks.count > 1 ? w - 1 : NULL;
+	for (size_t i = r->b->foreign.count; i-- > 0;) {
+		const struct foreign_walk *f = &r->b->foreign.items[i];
+
+		if (f->by == r->p->id && f->walk.pid == w->pid)
+			return &f->walk;
+	}
+	return NULL;
+}
+
 /* A walk is over, or was cut short: of another process, or without an end, it is put aside. */
 static void end_walk(struct replay *r, const struct mt_ev_scan_end *e)
 {
@@ -76,12 +92,19 @@ static void end_walk(struct replay *r, const struct mt_ev_scan_end *e)
 	if (e->id != w->id)
 		return;
 	s->open = false;
+	if (w->scope == MT_SCAN_NONE) {
+		const struct page_walk *earlier = walk_before(r, w);
+
+		w->bad |= !earlier;
+		if (earlier)
+			page_walk_repeat(w, earlier);
+	}
 	w->complete = e->complete && !w->bad;
 	if (!w->complete) {
 		page_walk_release(w);
 		s->walks.count--;
 	} else if (w->pid) {
-		*vec_push(&r->b->foreign) = (struct foreign_walk){ r->p->trace, *w };
+		*vec_push(&r->b->foreign) = (struct foreign_walk){ r->p->trace, r->p->id, *w };
 		s->walks.count--;
 	}
 }
@@ -107,18 +130,6 @@ void sharing_record(struct replay *r, const struct mt_record *record)
 
 /* ---- a process ------------------------------------------------------------------------------------ */
 
-/* At most as many pages were copied as there were minor faults. */
-static double fault_share(const struct tally *t, const struct page_walk *a,
-			  const struct page_walk *b)
-{
-	uint64_t faults;
-
-	if (!a || !a->minflt || !b->minflt || !t->copied || b->minflt < a->minflt)
-		return 1;
-	faults = b->minflt - a->minflt;
-	return faults < t->copied ? (double)faults / (double)t->copied : 1;
-}
-
 /* Pages that were its own at its first walk: copied before that by its own writes, which are faults
  * of its own, or by the fork itself, which are none. */
 static uint64_t early_pages(const struct tally *t, const struct page_walk *base)
@@ -126,6 +137,23 @@ static uint64_t early_pages(const struct tally *t, const struct page_walk *base)
 	uint64_t faults = base && base->minflt ? base->minflt - 1 : 0;
 
 	return t->eager < faults ? t->eager : faults;
+}
+
+/* At most as many pages were copied as there were minor faults, which a child counts from 0. */
+static double fault_share(const struct tally *t, uint64_t early, const struct page_walk *w)
+{
+	uint64_t faults;
+
+	if (!w->minflt || !t->copied)
+		return 1;
+	faults = w->minflt - 1 > early ? w->minflt - 1 - early : 0;
+	return faults < t->copied ? (double)faults / (double)t->copied : 1;
+}
+
+static uint64_t copied_bytes(const struct tally *t, uint64_t early, const struct page_walk *w)
+{
+	return (uint64_t)((double)t->copied * fault_share(t, early, w) * (double)t->page) +
+	       early * t->page;
 }
 
 static void settle_points(const struct proc *p, struct process_cow *cow)
@@ -141,9 +169,7 @@ static void settle_points(const struct proc *p, struct process_cow *cow)
 
 		cow->points[cow->point_count].time = w->time;
 		cow->points[cow->point_count++].copied =
-			(uint64_t)((double)t.copied * fault_share(&t, baseline_of(s), w) *
-				   (double)t.page) +
-			early_pages(&t, baseline_of(s)) * t.page;
+			copied_bytes(&t, early_pages(&t, baseline_of(s)), w);
 		tally_release(&t);
 	}
 }
@@ -155,14 +181,14 @@ static void settle(struct builder *b, struct proc *p)
 	const struct page_walk *last = &s->walks.items[s->walks.count - 1];
 	struct process_cow *cow = xcalloc(1, sizeof(*cow));
 	struct tally t = tally_of(p, last, true);
-	double share = fault_share(&t, baseline_of(s), last);
 	uint64_t early = early_pages(&t, baseline_of(s));
+	double share = fault_share(&t, early, last);
 
 	cow->scan_time = last->time;
 	cow->has_baseline = t.has_baseline;
 	cow->by_relative = last->pid != 0;
 	cow->shared = t.shared * t.page;
-	cow->copied = (uint64_t)((double)t.copied * share * (double)t.page) + early * t.page;
+	cow->copied = copied_bytes(&t, early, last);
 	cow->eager = (t.eager - early) * t.page;
 	cow->unknown = t.unknown * t.page;
 	if (t.copied * t.page >= MIN_ATTRIBUTED)

@@ -31,6 +31,9 @@ static void worker_row(struct terminal *t, struct table *tab, const struct rvalu
 	text_size(&cells[n++], r_get(w, "eager_bytes"));
 	text_size(&cells[n++], r_get(w, "unknown_bytes"));
 	strbuf_addstr(&cells[n++], text_member(w, "cause"));
+	strbuf_addstr(&cells[n++], !r_has(w, "levelled_off")	   ? "-"
+				   : r_get_bool(w, "levelled_off") ? "level"
+								   : "rising");
 	strbuf_addf(&cells[n++], "%.1f s", r_get_float(w, "scan_s"));
 	for (int i = 0; i < n; i++)
 		row[i] = cells[i].buf;
@@ -96,9 +99,10 @@ void show_cow(struct terminal *t, const struct rvalue *cow)
 	table_column(&tab, ">by the fork", 3);
 	table_column(&tab, ">swapped", 4);
 	table_column(&tab, "cause", 0);
+	table_column(&tab, "course", 5);
 	table_column(&tab, ">looked at", 2);
 	r_for_each (w, list) {
-		if (shown == FIRST_ROWS * 2 && !t->full)
+		if (shown == FIRST_ROWS && !t->full)
 			break;
 		worker_row(t, &tab, w);
 		shown++;

@@ -28,6 +28,12 @@ void table_column(struct table *tab, const char *head, int drop)
 	tab->column[tab->columns++].drop = drop;
 }
 
+void table_columns(struct table *tab, const struct column *columns, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		table_column(tab, columns[i].head, columns[i].drop);
+}
+
 void table_row(struct table *tab, const char *const *cells)
 {
 	size_t at = tab->rows * (size_t)tab->columns;

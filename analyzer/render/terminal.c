@@ -222,6 +222,7 @@ static const struct {
 	{ "trace", show_trace, "" },
 	{ "checks", show_checks, "" },
 	{ "findings", show_findings, "leaks" },
+	{ "places", show_places, "sites" },
 	{ "capacity", show_capacity, NULL },
 	{ "growth", show_growth, "leaks" },
 	{ "phases", show_phases, NULL },

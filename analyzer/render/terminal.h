@@ -22,6 +22,7 @@ typedef void section_fn(struct terminal *t, const struct rvalue *section);
 void show_gpu(struct terminal *t, const struct rvalue *list); /* gpu.c */
 void show_shm(struct terminal *t, const struct rvalue *list); /* shm.c */
 void show_processes(struct terminal *t, const struct rvalue *list);
+void show_places(struct terminal *t, const struct rvalue *list);
 void show_sites(struct terminal *t, const struct rvalue *list);
 void show_growth(struct terminal *t, const struct rvalue *list);
 void show_phases(struct terminal *t, const struct rvalue *list);

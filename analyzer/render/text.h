@@ -54,6 +54,12 @@ struct table {
 
 /* Adds a column; a head that begins with '>' is aligned to the right. */
 void table_column(struct table *tab, const char *head, int drop);
+
+struct column {
+	const char *head;
+	int drop;
+};
+void table_columns(struct table *tab, const struct column *columns, size_t count);
 /* Adds a row of as many texts as there are columns; they are copied. */
 void table_row(struct table *tab, const char *const *cells);
 /*

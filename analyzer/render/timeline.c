@@ -85,25 +85,49 @@ void show_timeline(struct terminal *t, const struct rvalue *timeline)
 	more_line(t, shown, list->count, "timeline");
 }
 
-void show_marks(struct terminal *t, const struct rvalue *list)
+static void mark_line(struct terminal *t, const struct rvalue *m)
 {
 	struct strbuf sb = STRBUF_INIT;
-	size_t shown = 0;
+
+	strbuf_addf(&sb, "  %10.3f s  %-6s %s", r_get_float(m, "t"), text_member(m, "kind"),
+		    text_member(m, "label"));
+	if (r_has(m, "step"))
+		strbuf_addf(&sb, " %" PRId64, r_get_int(m, "step"));
+	text_line(&t->text, STYLE_NONE, sb.buf);
+	strbuf_release(&sb);
+}
+
+/* There are thousands of them, each as good as the other. */
+static void steps_line(struct terminal *t, size_t count, double first, double last)
+{
+	struct strbuf sb = STRBUF_INIT;
+
+	strbuf_addf(&sb, "  %zu steps from %.3f s to %.3f s", count, first, last);
+	text_line(&t->text, STYLE_NONE, sb.buf);
+	strbuf_release(&sb);
+}
+
+void show_marks(struct terminal *t, const struct rvalue *list)
+{
+	size_t shown = 0, others = 0, steps = 0;
+	double first = 0, last = 0;
 
 	if (!list->count)
 		return;
 	text_head(&t->text, "Marks");
 	r_for_each (m, list) {
+		if (!t->full && r_has(m, "step")) {
+			last = r_get_float(m, "t");
+			first = steps++ ? first : last;
+			continue;
+		}
+		others++;
 		if (shown == FIRST_ROWS && !t->full)
-			break;
-		strbuf_reset(&sb);
-		strbuf_addf(&sb, "  %10.3f s  %-6s %s", r_get_float(m, "t"), text_member(m, "kind"),
-			    text_member(m, "label"));
-		if (r_has(m, "step"))
-			strbuf_addf(&sb, " %" PRId64, r_get_int(m, "step"));
-		text_line(&t->text, STYLE_NONE, sb.buf);
+			continue;
+		mark_line(t, m);
 		shown++;
 	}
-	more_line(t, shown, list->count, "timeline");
-	strbuf_release(&sb);
+	if (steps)
+		steps_line(t, steps, first, last);
+	more_line(t, shown, others, "timeline");
 }

@@ -48,7 +48,8 @@ enum mt_control_state {
 	MT_CONTROL_RECORDING = 2,
 	MT_CONTROL_DRAINING = 3,
 	MT_CONTROL_OFF = 4, /* for good; see `result` */
-	MT_CONTROL_LEFT = 5, /* nothing answers here any more: the shim was loaded to record, and did */
+	MT_CONTROL_LEFT =
+		5, /* nothing answers here any more: the shim was loaded to record, and did */
 };
 
 /* request.flags */

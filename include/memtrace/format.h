@@ -71,7 +71,7 @@ struct mt_file_header {
 	uint64_t settled; /* atomic; for writers only: page cache was looked after up to here */
 	uint64_t
 		paid; /* atomic; bytes, at least, of frees of what was recorded in full before sampling began */
-	uint32_t warned; /* atomic; thresholds passed: of RAM, of the cgroup << 8; each 0 to 3 */
+	uint32_t warned; /* atomic; thresholds passed, each 0 to 3: of RAM, cgroup << 8, GPU n << 16 + 2n */
 	uint8_t reserved1[12];
 	/* For writers only: per slot of the process table, when the pages of that process were last
 	 * walked, in units of 2^24 ns of CLOCK_MONOTONIC, bit 0 set; 0: not to be walked. Atomic */
@@ -258,6 +258,7 @@ enum mt_scan_reason {
 enum mt_scan_scope {
 	MT_SCAN_ALL = 0,
 	MT_SCAN_PRIVATE = 1, /* private and writable: what a fork shares until it is written to */
+	MT_SCAN_NONE = 2, /* none: nothing faulted since this process's last walk of that one */
 };
 
 /* mt_ev_range.flags */

@@ -18,11 +18,25 @@ struct mt_gpu_level {
 
 extern struct mt_gpu_level mt_gpu_levels[MT_GPU_DEVICES]; /* members atomic, relaxed */
 
+/* What a device has, and what of it all processes use; 0: not known. */
+struct mt_gpu_memory {
+	uint64_t total, used;
+};
+
+extern struct mt_gpu_memory mt_gpu_memory[MT_GPU_DEVICES]; /* members atomic, relaxed */
+
 /* This process took memory from CUDA, or tried to fork after that. */
 extern uint32_t mt_gpu_used; /* atomic */
 
 /* A forked child of a process that had used CUDA: nothing of CUDA may be called by the shim. */
 extern uint32_t mt_gpu_muted;
+
+/* Names that were asked of cuGetProcAddress through us: all, those answered with ours, and those of
+ * an ABI newer than we know, which were passed on. */
+struct mt_gpu_names {
+	uint32_t asked, ours, newer;
+};
+extern struct mt_gpu_names mt_gpu_names; /* members atomic, relaxed */
 
 /* Where libcuda's code lies; 0: it is not known to be loaded. What it maps is its own business. */
 extern uintptr_t mt_gpu_driver_low, mt_gpu_driver_high; /* atomic */

@@ -224,22 +224,35 @@ struct text { /* std::string of libstdc++'s present ABI */
 	size_t length;
 };
 
-/* One optimizer's steps are the program's, unless it counts them itself. */
+#define BATCHES_ALONE 4 /* so many without a step of an optimizer: then batches are steps */
+
+static int begins(const struct text *name, const char *prefix, size_t length)
+{
+	return name->length >= length && !memcmp(name->bytes, prefix, length);
+}
+
+/* One optimizer's steps are the program's, unless it counts them itself. Where there is none (it is
+ * evaluated, or its optimizer is of another kind), each batch that a DataLoader hands out is one. */
 static void step(const struct text *name)
 {
-	static const char prefix[] = "Optimizer.step#";
+	static const char of_optimizer[] = "Optimizer.step#",
+			  of_loader[] = "enumerate(DataLoader)#";
 	static char first[64];
-	static uint64_t count;
+	static uint64_t count, batches;
 	size_t length = name->length < sizeof(first) - 1 ? name->length : sizeof(first) - 1;
 	struct mt_thread *t;
 
-	if (!mt_config.gpu || name->length < sizeof(prefix) - 1 ||
-	    memcmp(name->bytes, prefix, sizeof(prefix) - 1) != 0 || mt_record_has_steps)
+	if (!mt_config.gpu || mt_record_has_steps)
 		return;
-	if (!first[0])
-		memcpy(first, name->bytes, length);
-	if (strncmp(first, name->bytes, length) != 0 || first[length])
+	if (begins(name, of_optimizer, sizeof(of_optimizer) - 1)) {
+		if (!first[0])
+			memcpy(first, name->bytes, length);
+		if (strncmp(first, name->bytes, length) != 0 || first[length])
+			return;
+	} else if (first[0] || !begins(name, of_loader, sizeof(of_loader) - 1) ||
+		   __atomic_add_fetch(&batches, 1, __ATOMIC_RELAXED) <= BATCHES_ALONE) {
 		return;
+	}
 	t = mt_enter();
 	if (!t)
 		return;

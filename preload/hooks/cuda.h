@@ -47,6 +47,17 @@ struct cu_graph_alloc { /* CUDA_MEM_ALLOC_NODE_PARAMS */
 	uint64_t addr;
 };
 
+struct cu_graph_node { /* CUgraphNodeParams */
+	int type; /* 10: memory is taken; 11: given back */
+	int reserved[3];
+	union {
+		struct cu_graph_alloc alloc;
+		uint64_t freed;
+		int64_t padding[29];
+	} u;
+	int64_t more;
+};
+
 struct cu_buffer { /* CUDA_EXTERNAL_MEMORY_BUFFER_DESC */
 	uint64_t offset, size;
 	unsigned int flags, reserved[16];
@@ -73,10 +84,10 @@ struct cu_call {
 	const char *api;
 };
 
-/* hooks/cuda_driver.c: a look-up in `handle` found `found`: what the program is to be given. */
 /* hooks/dlsym.c */
 extern void *(*mt_dlsym_real)(void *, const char *)__attribute__((visibility("hidden")));
 
+/* hooks/cuda_driver.c: a look-up in `handle` found `found`: what the program is to be given. */
 void *mt_cuda_found(void *handle, const char *name, void *found);
 
 /* hooks/cuda_find.c: the function of that name that the code at return_address would have been
@@ -95,6 +106,7 @@ void mt_cuda_device_init(void *handle, const void *in_driver); /* handle: dlopen
 int mt_cuda_device_is_ready(void);
 void *mt_cuda_exported(const char *symbol); /* libcuda's own; NULL */
 struct cu_where mt_cuda_where(struct mt_thread *t);
+int mt_cuda_is_captured(uint64_t stream); /* into a graph: nothing is taken yet */
 uint64_t mt_cuda_size_of(uint64_t addr); /* of the allocation at addr; 0: not known */
 int mt_cuda_device_is_alive(int device); /* its primary context */
 /* A pool's or device's state, when its time has come. pool NULL: the device's own. */

@@ -30,6 +30,7 @@ static struct {
 	int (*pool_attribute)(void *pool, int attribute, uint64_t *value);
 	int (*device_pool)(void **pool, int device); /* cuDeviceGetMemPool */
 	int (*range)(uint64_t *base, size_t *size, uint64_t addr);
+	int (*capturing)(uint64_t stream, int *status); /* cuStreamIsCapturing */
 } ask;
 
 static const struct {
@@ -45,6 +46,7 @@ static const struct {
 	{ { "cuMemPoolGetAttribute" }, offsetof(__typeof__(ask), pool_attribute) },
 	{ { "cuDeviceGetMemPool" }, offsetof(__typeof__(ask), device_pool) },
 	{ { "cuMemGetAddressRange_v2" }, offsetof(__typeof__(ask), range) },
+	{ { "cuStreamIsCapturing" }, offsetof(__typeof__(ask), capturing) },
 };
 
 static void *driver_handle; /* atomic; libcuda's */
@@ -113,6 +115,7 @@ static void introduce(unsigned int device)
 		name[0] = '\0';
 	if (!ask.total || ask.total(&total, (int)device) != 0)
 		total = 0;
+	__atomic_store_n(&mt_gpu_memory[device].total, total, __ATOMIC_RELAXED);
 	t = mt_enter();
 	if (!t)
 		return;
@@ -146,6 +149,15 @@ uint64_t mt_cuda_size_of(uint64_t addr)
 	if (mt_gpu_muted || !ask.range || ask.range(&base, &size, addr) != 0)
 		return 0;
 	return size;
+}
+
+/* Not asked of the default streams: that would be an error while another one captures. */
+int mt_cuda_is_captured(uint64_t stream)
+{
+	int status = 0;
+
+	return stream > 2 && !mt_gpu_muted && ask.capturing &&
+	       ask.capturing(stream, &status) == 0 && status == 1;
 }
 
 int mt_cuda_device_is_alive(int device)
@@ -286,8 +298,10 @@ static void measure_nvml(uint64_t device)
 	uuid_text(text, uuids[device - 1]);
 	if (nvml.by_uuid(text, &of) != 0)
 		return; /* not initialised by the program, or a slice of a device */
-	if (nvml.memory(of, memory) == 0)
+	if (nvml.memory(of, memory) == 0) {
 		e.all = memory[2] + 1;
+		__atomic_store_n(&mt_gpu_memory[device - 1].used, memory[2], __ATOMIC_RELAXED);
+	}
 	if (nvml.processes(of, &count, list) == 0)
 		for (unsigned int i = 0; i < count; i++)
 			if (is_own_pid(list[i].pid) || count == 1)

@@ -16,6 +16,7 @@
 #include "core/gpu.h"
 #include "core/guard.h"
 #include "hooks/cuda.h"
+#include "sys/log.h"
 
 #define NEWEST_KNOWN 13010 /* cudaVersion that cuda.def was written for */
 #define PER_THREAD 2 /* CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM */
@@ -73,6 +74,8 @@ static void take(struct cu_call *c, struct mt_ev_gpu_take e)
 	}
 	if (!e.size && e.flags & MT_GPU_BORROWED)
 		e.size = mt_cuda_size_of(e.addr);
+	if (e.flags & MT_GPU_ASYNC && mt_cuda_is_captured(e.cu_stream))
+		e.flags = MT_GPU_GRAPH;
 	e.api = api_of(c);
 	t = mt_enter();
 	if (!t)
@@ -103,6 +106,13 @@ static void give_failed(struct cu_call *c, unsigned int kind, uint64_t addr)
 		return;
 	mt_record_gpu_give(t, kind, 0, c->api);
 	mt_leave(t);
+}
+
+/* What a pool keeps of what it gets back is the driver's business: so it is asked now and then. */
+static void look_at_pool(struct cu_call *c)
+{
+	if (c->t)
+		mt_cuda_measure(c->t, mt_cuda_where(c->t).device, NULL, 0);
 }
 
 static void pin(struct cu_call *c, const void *addr, size_t size)
@@ -218,19 +228,27 @@ static MT_COLD void *find_real(enum row row, const char *name, uintptr_t return_
 	take(&c, (struct mt_ev_gpu_take){ .kind = MT_KIND_DEVICE,                                  \
 					  .addr = (a),                                             \
 					  .size = (s),                                             \
-					  .cu_stream = (uintptr_t)(st),                               \
+					  .cu_stream = (uintptr_t)(st),                            \
 					  .pool = (uintptr_t)(po),                                 \
 					  .flags = MT_GPU_ASYNC })
 #define TAKE_GRAPH(a, s)                                                                           \
 	take(&c,                                                                                   \
 	     (struct mt_ev_gpu_take){                                                              \
 		     .kind = MT_KIND_DEVICE, .addr = (a), .size = (s), .flags = MT_GPU_GRAPH })
+#define GRAPH_NODE(p)                                                                              \
+	do {                                                                                       \
+		if ((p)->type == 10)                                                               \
+			TAKE_GRAPH((p)->u.alloc.addr, (p)->u.alloc.size);                          \
+		if ((p)->type == 11)                                                               \
+			give(&c, MT_KIND_DEVICE, (p)->u.freed);                                    \
+	} while (0)
 #define BORROW(a, s)                                                                               \
 	take(&c,                                                                                   \
 	     (struct mt_ev_gpu_take){                                                              \
 		     .kind = MT_KIND_DEVICE, .addr = (a), .size = (s), .flags = MT_GPU_BORROWED })
 #define PIN(a, s) pin(&c, (a), (s))
 #define VMM(o, ...) vmm(&c, (struct mt_ev_gpu_vmm){ .op = (o), __VA_ARGS__ })
+#define HERE mt_cuda_where(c.t).device
 #define VMM_BACK(o, ...) vmm(&c, (struct mt_ev_gpu_vmm){ .op = (o), .time = c.before, __VA_ARGS__ })
 #define POOL(o, p, d) pool_event(&c, (o), (p), (d))
 #define RESET(d) reset(&c, (uint64_t)(d) + 1, NULL)
@@ -275,6 +293,8 @@ static MT_COLD void *find_real(enum row row, const char *name, uintptr_t return_
 		result = CALL(parameters, arguments);                                              \
 		if (result != 0)                                                                   \
 			give_failed(&c, (kind), (uint64_t)(address));                              \
+		else if (strstr(#symbol, "FreeAsync"))                                             \
+			look_at_pool(&c);                                                          \
 		call_end(&c);                                                                      \
 		return result;                                                                     \
 	}                                                                                          \
@@ -369,7 +389,7 @@ static const struct entry *entry_for(const char *name, int version, uint64_t fla
 
 /* What `found`, the driver's answer, is to be replaced by. An ABI newer than this file knows may
  * have other arguments: it is passed on, unless it is the very function we know. */
-static void *answer(const char *name, int version, uint64_t flags, void *found)
+static void *replacement(const char *name, int version, uint64_t flags, void *found)
 {
 	const struct entry *e;
 
@@ -380,9 +400,30 @@ static void *answer(const char *name, int version, uint64_t flags, void *found)
 		return found;
 	if (version > NEWEST_KNOWN && e->row >= 0 &&
 	    found != __atomic_load_n(&real[e->row], __ATOMIC_ACQUIRE) &&
-	    found != mt_cuda_exported(e->symbol))
+	    found != mt_cuda_exported(e->symbol)) {
+		__atomic_fetch_add(&mt_gpu_names.newer, 1, __ATOMIC_RELAXED);
 		return found;
+	}
 	return wrapped(e, found);
+}
+
+static void answer(const char *name, int version, uint64_t flags, void **out, int result)
+{
+	const char *how = "none";
+
+	if (!mt_config.gpu)
+		return;
+	__atomic_fetch_add(&mt_gpu_names.asked, 1, __ATOMIC_RELAXED);
+	if (result == 0 && *out) {
+		void *given = replacement(name, version, flags, *out);
+
+		how = given == *out ? "as it is" : "ours";
+		if (given != *out)
+			__atomic_fetch_add(&mt_gpu_names.ours, 1, __ATOMIC_RELAXED);
+		*out = given;
+	}
+	mt_log(MT_LOG_DEBUG, "cuGetProcAddress: %s, version %d, flags %d: %s", name, version,
+	       (int)flags, how);
 }
 
 static void *behind_get(int which, uintptr_t return_address)
@@ -409,8 +450,8 @@ static __attribute__((used)) int wrap_cuGetProcAddress(const char *name, void **
 				 name, out, version, flags)
 		       : MT_CUDA_NOT_LOADED;
 
-	if (result == 0 && name && out && *out && mt_config.gpu)
-		*out = answer(name, version, flags, *out);
+	if (name && out)
+		answer(name, version, flags, out, result);
 	return result;
 }
 
@@ -422,8 +463,8 @@ static __attribute__((used)) int wrap_cuGetProcAddress_v2(const char *name, void
 				 name, out, version, flags, status)
 		       : MT_CUDA_NOT_LOADED;
 
-	if (result == 0 && name && out && *out && mt_config.gpu)
-		*out = answer(name, version, flags, *out);
+	if (name && out)
+		answer(name, version, flags, out, result);
 	return result;
 }
 

@@ -126,7 +126,7 @@ static void pin(struct cu_call *c, const void *addr, size_t size)
 	take(&c, (struct mt_ev_gpu_take){ .kind = MT_KIND_DEVICE,                                  \
 					  .addr = (uintptr_t)(a),                                  \
 					  .size = (s),                                             \
-					  .cu_stream = (uintptr_t)(st),                               \
+					  .cu_stream = (uintptr_t)(st),                            \
 					  .pool = (uintptr_t)(po),                                 \
 					  .flags = MT_GPU_ASYNC })
 #define BORROW(a, s)                                                                               \

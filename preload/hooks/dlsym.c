@@ -19,7 +19,6 @@
 #error "dlsym needs a pass-through for this processor"
 #endif
 
-
 void *(*mt_dlsym_real)(void *, const char *);
 
 /* dlsym has two versions, of which every C library for this processor has the older one. */

@@ -13,6 +13,7 @@
 #include "core/tick.h"
 #include "out/stream.h"
 #include "record/cut.h"
+#include "sys/fmt.h"
 
 #define LEVEL_UNITS (UINT64_C(20000000000) >> MT_TIME_SHIFT) /* 7 to 10 s of a common counter */
 #define NAME_MAX_BYTES 256
@@ -165,6 +166,24 @@ void mt_record_gpu_oom(struct mt_thread *t, struct mt_ev_gpu_oom *e, struct mt_c
 	if (p)
 		mt_stream_commit(t, mt_put_gpu_oom(p, &t->codec, e));
 	MT_SELF_END();
+}
+
+void mt_record_gpu_names(struct mt_thread *t)
+{
+	const struct mt_gpu_names *n = &mt_gpu_names;
+	char text[160];
+
+	if (!n->asked)
+		return;
+	mt_fmt(text, sizeof(text), "asked=%u ours=%u newer=%u", n->asked, n->ours, n->newer);
+	mt_record_fact(t, "cuda_names", text, strlen(text));
+	if (!n->newer)
+		return;
+	mt_fmt(text, sizeof(text),
+	       "%u functions of the CUDA driver were asked for in a form newer than is known here: "
+	       "memory taken by them is not in the trace",
+	       n->newer);
+	mt_record_note(t, text);
 }
 
 void mt_record_gpu_forget(void)

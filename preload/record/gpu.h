@@ -29,6 +29,9 @@ void mt_record_gpu_tensor(struct mt_thread *t, unsigned int device, const void *
 			  struct mt_caller caller);
 void mt_record_gpu_oom(struct mt_thread *t, struct mt_ev_gpu_oom *e, struct mt_caller caller);
 
+/* At the end: what of the driver's functions was looked up through us. */
+void mt_record_gpu_names(struct mt_thread *t);
+
 /* Recording has ended. */
 void mt_record_gpu_forget(void);
 

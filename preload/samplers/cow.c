@@ -3,6 +3,11 @@
  * the trace's header; the time of the last walk stands beside each entry, and whoever wants to walk
  * takes it by a swap, so that no two do.
  *
+ * Every copy is a page fault of who copies, so a process without one since it was walked has what it
+ * had: that is written down instead of a walk. It is exact also for the sum over the family: what
+ * others copied meanwhile shows in them, and who has not faulted still maps what it mapped. (A fork
+ * would share its pages anew; but it makes its caller fault, on its stack, before it returns.)
+ *
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "samplers/cow.h"
@@ -10,6 +15,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/mem.h"
 #include "core/tick.h"
 #include "out/file.h"
 #include "out/process.h"
@@ -22,6 +28,17 @@
 #define OTHERS_SHARE 50 /* and those of others, but for one a round */
 #define PARENT_FRESH_NS UINT64_C(250000000) /* a walk of it this old will do for a child's end */
 
+/* Of a process's own faults since its last walk: so few pages can have been copied. Events fault,
+ * too: on the trace's pages. */
+#define FEW_FAULTS 64
+
+struct looked_at {
+	uint32_t pid;
+	uint32_t faults; /* when this process had walked it, plus one; modulo 2^32. 0: not */
+};
+
+static struct looked_at *others; /* by slot; mapped by who walks others, of no use to a child */
+static uint64_t own_faults; /* after the last walk of this process; 0: there may be more to see */
 static uint64_t interval; /* ns; 0: not started */
 static uint64_t next_own; /* ns: not before */
 static uint64_t last_round; /* ns */
@@ -54,6 +71,7 @@ void mt_cow_forked(void)
 {
 	uint32_t *walked = mt_file_slot_walked();
 
+	own_faults = 0;
 	if (interval && walked && !*walked)
 		mark_own(mt_clock_monotonic_ns());
 }
@@ -62,7 +80,8 @@ void mt_cow_child(void)
 {
 	mt_pages_child();
 	is_child = wants_start = 1;
-	next_own = 0;
+	next_own = own_faults = 0;
+	others = NULL;
 	if (interval)
 		mark_own(mt_clock_monotonic_ns());
 }
@@ -96,6 +115,32 @@ static int is_same(const struct mt_proc_slot *slot, uint32_t pid)
 	return parent_of(pid) == mt_process.pid;
 }
 
+/* What this process knows of slot i's; NULL: nothing can be kept. */
+static struct looked_at *known_of(size_t i)
+{
+	if (!others)
+		others = mt_mem_map(MT_PROC_SLOTS * sizeof(*others));
+	return others ? &others[i] : NULL;
+}
+
+/* Looks at another process's pages, or sees that there is no need. ns it took. */
+static int64_t look_at(struct mt_thread *t, size_t i, uint32_t pid)
+{
+	struct looked_at *known = known_of(i);
+	uint32_t faults = (uint32_t)mt_pages_faults(pid);
+	int64_t took;
+
+	if (known && faults && known->pid == pid && known->faults == faults) {
+		mt_pages_same(t, pid);
+		return 0;
+	}
+	took = mt_pages_walk(t, MT_SCAN_INTERVAL, MT_SCAN_PRIVATE, pid);
+	/* Of before the walk: what is copied during it is looked at again. */
+	if (known)
+		*known = (struct looked_at){ pid, took < 0 ? 0 : faults };
+	return took;
+}
+
 /* Walks the process of slot i if nobody has for so long. ns it took. */
 static uint64_t walk_other(struct mt_thread *t, size_t i, uint64_t now, uint64_t old_enough)
 {
@@ -112,7 +157,7 @@ static uint64_t walk_other(struct mt_thread *t, size_t i, uint64_t now, uint64_t
 		return 0;
 	if (!is_same(slot, pid))
 		return 0;
-	took = mt_pages_walk(t, MT_SCAN_INTERVAL, MT_SCAN_PRIVATE, pid);
+	took = look_at(t, i, pid);
 	return took > 0 ? (uint64_t)took : 0;
 }
 
@@ -141,10 +186,17 @@ static void walk_parent(struct mt_thread *t, uint64_t now)
 
 static void walk_own(struct mt_thread *t, enum mt_scan_reason reason, uint64_t now)
 {
-	int64_t took;
+	int64_t took = 0;
 
 	mark_own(now);
+	if (reason == MT_SCAN_INTERVAL && own_faults &&
+	    mt_pages_faults(0) - own_faults < FEW_FAULTS) {
+		mt_pages_same(t, 0);
+		next_own = now + interval - interval / 4;
+		return;
+	}
 	took = mt_pages_walk(t, reason, reason == MT_SCAN_EXIT ? MT_SCAN_ALL : MT_SCAN_PRIVATE, 0);
+	own_faults = took < 0 ? 0 : mt_pages_faults(0); /* the walk's own are among them */
 	next_own = now + interval - interval / 4;
 	if (took > 0 && next_own < now + (uint64_t)took * COST_SHARE)
 		next_own = now + (uint64_t)took * COST_SHARE;
@@ -176,6 +228,7 @@ uint64_t mt_cow_round(struct mt_thread *t, int last)
 void mt_cow_forget(void)
 {
 	mt_pages_child();
-	interval = next_own = last_round = 0;
+	interval = next_own = last_round = own_faults = 0;
+	others = NULL; /* unmapped with the recording */
 	is_child = wants_start = 0;
 }

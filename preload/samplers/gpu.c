@@ -23,4 +23,5 @@ void mt_sampler_gpu(struct mt_thread *t)
 			.peak_allocated = __atomic_load_n(&l->peak_allocated, __ATOMIC_RELAXED),
 			.peak_reserved = __atomic_load_n(&l->peak_reserved, __ATOMIC_RELAXED));
 	}
+	mt_pressure_gpu(t);
 }

@@ -25,10 +25,9 @@
 #define HUGE_PAGES 512u /* of 4 KiB in a huge page of x86-64 */
 #define HUGE_BYTES (HUGE_PAGES * PAGE_BYTES)
 
+#define SAMPLED_BYTES ((uint64_t)1 << 20) /* one page of as many is asked whether it is exclusive */
+
 /* linux/fs.h of 6.7; older headers don't have it. */
-struct scan_region {
-	uint64_t start, end, categories;
-};
 struct scan_argument {
 	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
 	uint64_t inverted, mask, anyof_mask, return_mask;
@@ -36,6 +35,7 @@ struct scan_argument {
 #define SCAN_IOCTL _IOWR('f', 16, struct scan_argument)
 #define SCAN_IS_PRESENT 8u
 #define SCAN_IS_SWAPPED 16u
+#define SCAN_IS_ZERO 32u
 #define SCAN_IS_HUGE 64u
 
 void mt_pagemap_begin(struct mt_pagemap *m)
@@ -48,7 +48,7 @@ void mt_pagemap_begin(struct mt_pagemap *m)
 
 /* The first region of [start, end) that has any of the categories; 0: none, -errno. */
 static long scan_first(const struct mt_pagemap *m, uint64_t start, uint64_t end, uint64_t any,
-		       struct scan_region *found)
+		       struct mt_scan_region *found)
 {
 	struct scan_argument a = { .size = sizeof(a),
 				   .start = start,
@@ -64,7 +64,7 @@ static long scan_first(const struct mt_pagemap *m, uint64_t start, uint64_t end,
 
 uint64_t mt_pagemap_skip(struct mt_pagemap *m, uint64_t start, uint64_t end)
 {
-	struct scan_region found = { 0 };
+	struct mt_scan_region found = { 0 };
 	long n;
 
 	if (m->no_scan)
@@ -119,7 +119,7 @@ static void add_run(struct mt_pagemap *m, uint32_t state, uint64_t pages)
  */
 static int is_huge(struct mt_pagemap *m, uint64_t start)
 {
-	struct scan_region found;
+	struct mt_scan_region found;
 
 	return !m->no_scan && scan_first(m, start, start + PAGE_BYTES, SCAN_IS_HUGE, &found) == 1;
 }
@@ -166,6 +166,85 @@ int mt_pagemap_read(struct mt_pagemap *m, uint64_t start, uint32_t pages)
 	}
 	if (n < pages)
 		add_run(m, 0, pages - n);
+	return 0;
+}
+
+/* ---- a process that was forked just now ---------------------------------------------------------- */
+
+/* Is this page, which is there, exclusive and no part of a huge page? */
+static int is_own(struct mt_pagemap *m, uint64_t address)
+{
+	uint64_t entry = 0;
+
+	if (mt_sys_pread(m->fd, &entry, sizeof(entry), address >> PAGE_SHIFT << 3) != sizeof(entry))
+		return 0;
+	return (entry & (PRESENT | FILE_PAGE | EXCLUSIVE)) == (PRESENT | EXCLUSIVE);
+}
+
+/* A stretch of pages that are there: those of a MiB whose middle is shared count as shared. */
+static int add_present(struct mt_pagemap *m, uint64_t at, uint64_t end)
+{
+	int error = 0;
+
+	while (at < end && !error) {
+		uint64_t next = (at | (SAMPLED_BYTES - 1)) + 1;
+		uint32_t pages;
+
+		next = next < end ? next : end;
+		pages = (uint32_t)((next - at) >> PAGE_SHIFT);
+		if (is_own(m, at + ((uint64_t)pages / 2 << PAGE_SHIFT)))
+			error = mt_pagemap_read(m, at, pages);
+		else
+			add_run(m, MT_PAGE_PRESENT, pages);
+		at = next;
+	}
+	return error;
+}
+
+/* A page of zeros that was only read is not shared with anybody: writing to it copies nothing. */
+static int add_region(struct mt_pagemap *m, const struct mt_scan_region *r)
+{
+	uint64_t pages = (r->end - r->start) >> PAGE_SHIFT;
+
+	if (r->categories & SCAN_IS_PRESENT && !(r->categories & SCAN_IS_ZERO))
+		return add_present(m, r->start, r->end);
+	add_run(m, r->categories & SCAN_IS_SWAPPED ? MT_PAGE_SWAPPED : 0, pages);
+	return 0;
+}
+
+int mt_pagemap_read_forked(struct mt_pagemap *m, uint64_t start, uint32_t pages)
+{
+	uint64_t at = start, end = start + ((uint64_t)pages << PAGE_SHIFT);
+
+	while (at < end) {
+		struct scan_argument a = { .size = sizeof(a),
+					   .start = at,
+					   .end = end,
+					   .vec = (uint64_t)(uintptr_t)m->regions,
+					   .vec_len = MT_SCAN_REGIONS,
+					   .anyof_mask = SCAN_IS_PRESENT | SCAN_IS_SWAPPED,
+					   .return_mask = SCAN_IS_PRESENT | SCAN_IS_SWAPPED |
+							  SCAN_IS_ZERO };
+		long n = m->no_scan ? -1 : mt_sys3(SYS_ioctl, m->fd, SCAN_IOCTL, &a);
+
+		if (n < 0)
+			return mt_pagemap_read(m, at, (uint32_t)((end - at) >> PAGE_SHIFT));
+		for (long i = 0; i < n; i++) {
+			const struct mt_scan_region *r = &m->regions[i];
+			int error;
+
+			if (r->start < at || r->end > end || r->end <= r->start)
+				continue;
+			add_run(m, 0, (r->start - at) >> PAGE_SHIFT);
+			error = add_region(m, r);
+			if (error < 0)
+				return error;
+			at = r->end;
+		}
+		if (n < (long)MT_SCAN_REGIONS)
+			break;
+	}
+	add_run(m, 0, (end - at) >> PAGE_SHIFT);
 	return 0;
 }
 

@@ -43,6 +43,7 @@ struct walk {
 	enum mt_scan_scope scope;
 	int shared; /* others may wait for the lock of this memory */
 	int stopped; /* cut short */
+	int forked; /* just now: nearly all of its pages are shared */
 	uint64_t last_dev, last_inode; /* of the last RANGE with a name */
 	int maps; /* descriptor */
 	uint32_t pid; /* whose; 0: this process */
@@ -222,7 +223,9 @@ static void walk_mapping(struct walk *w, const struct mapping *m)
 		pages = left < MT_PIECE_PAGES ? (uint32_t)left : MT_PIECE_PAGES;
 		if (!pages)
 			break;
-		w->stopped |= mt_pagemap_read(&w->map, at, pages) < 0;
+		/* Pages of a file are told from copies of them by looking at each. */
+		w->stopped |= (w->forked && !m->inode ? mt_pagemap_read_forked(&w->map, at, pages)
+						      : mt_pagemap_read(&w->map, at, pages)) < 0;
 		at += (uint64_t)pages * PAGE_BYTES;
 		if (mt_pagemap_is_full(&w->map) ||
 		    (!w->map.run_state && w->map.run_pages >= MT_PIECE_PAGES))
@@ -265,16 +268,55 @@ static uint64_t stat_field(const char *stat, unsigned int number)
 	return p && *p >= '0' && *p <= '9' ? mt_parse_number(&p, 10) + 1 : 0;
 }
 
-static void begin(struct walk *w, enum mt_scan_reason reason, uint32_t pid)
+static void read_stat(uint32_t pid, char *stat, size_t size)
 {
-	char path[64], stat[1024] = "";
-	uint64_t rss, threads;
+	char path[64];
 
 	if (pid)
 		mt_fmt(path, sizeof(path), "/proc/%u/stat", pid);
 	else
 		mt_fmt(path, sizeof(path), "/proc/self/stat");
-	mt_sys_slurp(path, stat, sizeof(stat));
+	stat[0] = '\0';
+	mt_sys_slurp(path, stat, size);
+}
+
+/* A copy that had to wait for something counts as a major one. */
+uint64_t mt_pages_faults(uint32_t pid)
+{
+	char stat[1024];
+	uint64_t minor, major;
+
+	read_stat(pid, stat, sizeof(stat));
+	minor = stat_field(stat, 10);
+	major = stat_field(stat, 12);
+	return minor && major ? minor + major - 1 : 0;
+}
+
+void mt_pages_same(struct mt_thread *t, uint32_t pid)
+{
+	char stat[1024];
+	uint64_t id, rss;
+	uint32_t idle = 0;
+
+	if (mt_file.stopped ||
+	    !__atomic_compare_exchange_n(&walking, &idle, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		return;
+	read_stat(pid, stat, sizeof(stat));
+	rss = stat_field(stat, 24);
+	id = ++walks;
+	MT_EMIT(t, scan, .time = mt_clock_now(), .id = id, .pid = pid, .reason = MT_SCAN_INTERVAL,
+		.page_bytes = PAGE_BYTES, .minflt = stat_field(stat, 10),
+		.rss = rss ? (rss - 1) * PAGE_BYTES + 1 : 0, .scope = MT_SCAN_NONE);
+	MT_EMIT(t, scan_end, .time = mt_clock_now(), .id = id, .complete = 1);
+	__atomic_store_n(&walking, 0, __ATOMIC_RELEASE);
+}
+
+static void begin(struct walk *w, enum mt_scan_reason reason, uint32_t pid)
+{
+	char stat[1024];
+	uint64_t rss, threads;
+
+	read_stat(pid, stat, sizeof(stat));
 	rss = stat_field(stat, 24);
 	threads = stat_field(stat, 20);
 	w->shared = threads != 2; /* plus one; not known: maybe */
@@ -348,6 +390,7 @@ int64_t mt_pages_walk(struct mt_thread *t, enum mt_scan_reason reason, enum mt_s
 		w->id = ++walks;
 		w->scope = scope;
 		w->pid = pid;
+		w->forked = reason == MT_SCAN_START;
 		w->allocs.scan = w->id;
 		/* What it is going to touch counts from the start: in `rss` as in the pages. */
 		for (size_t at = 0; at < sizeof(*w); at += PAGE_BYTES)

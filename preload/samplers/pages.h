@@ -26,6 +26,15 @@
 int64_t mt_pages_walk(struct mt_thread *t, enum mt_scan_reason reason, enum mt_scan_scope scope,
 		      uint32_t pid);
 
+/*
+ * Writes down that the last walk of `pid` (0: this process) by this one still stands: scope
+ * MT_SCAN_NONE. The caller knows that no page has been copied since.
+ */
+void mt_pages_same(struct mt_thread *t, uint32_t pid);
+
+/* Page faults of a process until now, minor and major; 0: can't be read. */
+uint64_t mt_pages_faults(uint32_t pid);
+
 /* Set by init.c: called before a walk over this process, so that what lives now is listed. */
 extern void (*mt_pages_before)(void);
 

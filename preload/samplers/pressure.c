@@ -1,12 +1,13 @@
 /*
  * Nearing a limit: when the machine's memory, or the cgroup's, passes 70, 80 or 90 % of what there
- * is, the trace gets a mark, and with MEMTRACE_WARN the root says so in one line. The mark is set by
+ * is, or a GPU's 80, 90 or 95 %, the trace gets a mark, and with MEMTRACE_WARN the root says so in one line. The mark is set by
  * whichever process of the tree sees it first; the levels reached stand in the file's header. A mark
  * makes every stream write down what it had counted, so who grew is in the trace before a kill comes.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "core/config.h"
+#include "core/gpu.h"
 #include "out/file.h"
 #include "samplers/sampler.h"
 #include "sys/fmt.h"
@@ -17,19 +18,19 @@
 
 void (*mt_pressure_mark)(struct mt_thread *t, const char *label);
 
-static const struct {
-	const char *name;
-	unsigned int shift; /* of its level in mt_file_header.warned */
-} limits[] = {
-	{ "RAM", 0 },
-	{ "cgroup", 8 },
-};
+/* Of levels in mt_file_header.warned, two bits each. */
+#define RAM_SHIFT 0u
+#define CGROUP_SHIFT 8u
+#define GPU_SHIFT 16u
+#define GPUS 8u
 
 static uint32_t said; /* levels this process has spoken of */
 
-unsigned int mt_pressure_level(uint64_t used, uint64_t limit, unsigned int before)
+const unsigned int mt_pressure_memory[3] = { 70, 80, 90 }, mt_pressure_devices[3] = { 80, 90, 95 };
+
+unsigned int mt_pressure_level(const unsigned int at[3], uint64_t used, uint64_t limit,
+			       unsigned int before)
 {
-	static const unsigned int at[] = { 70, 80, 90 };
 	unsigned int level = 0;
 
 	for (unsigned int i = 0; i < 3; i++)
@@ -53,19 +54,20 @@ static int memory_of_machine(uint64_t *used, uint64_t *limit)
 	return 1;
 }
 
-static void look(struct mt_thread *t, size_t which, uint64_t used, uint64_t limit)
+static void look(struct mt_thread *t, const char *name, const unsigned int at[3],
+		 unsigned int shift, uint64_t used, uint64_t limit)
 {
-	uint32_t *warned = &mt_file.header->warned, mask = 255u << limits[which].shift;
+	uint32_t *warned = &mt_file.header->warned, mask = 3u << shift;
 	uint32_t seen = __atomic_load_n(warned, __ATOMIC_RELAXED), want, level;
 	char text[96];
 
 	do {
-		level = mt_pressure_level(used, limit, seen >> limits[which].shift & 255);
-		want = (seen & ~mask) | level << limits[which].shift;
+		level = mt_pressure_level(at, used, limit, seen >> shift & 3);
+		want = (seen & ~mask) | level << shift;
 	} while (want != seen && !__atomic_compare_exchange_n(warned, &seen, want, 0,
 							      __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-	mt_fmt(text, sizeof(text), "%s at %lu %% of %lu MiB", limits[which].name,
-	       used / (limit / 100), limit >> 20);
+	mt_fmt(text, sizeof(text), "%s at %lu %% of %lu MiB", name, used / (limit / 100),
+	       limit >> 20);
 	if ((want & mask) > (seen & mask) && mt_pressure_mark)
 		mt_pressure_mark(t, text);
 	if ((want & mask) > (said & mask) && mt_config.warn)
@@ -80,9 +82,27 @@ void mt_pressure_look(struct mt_thread *t, const struct mt_ev_sample *s)
 	if (!mt_file.header)
 		return;
 	if (memory_of_machine(&used, &limit) && limit >= 10000)
-		look(t, 0, used, limit);
+		look(t, "RAM", mt_pressure_memory, RAM_SHIFT, used, limit);
 	if (s->cgroup_usage && s->cgroup_limit > 10001)
-		look(t, 1, s->cgroup_usage - 1, s->cgroup_limit - 1);
+		look(t, "cgroup", mt_pressure_memory, CGROUP_SHIFT, s->cgroup_usage - 1,
+		     s->cgroup_limit - 1);
+}
+
+/* What all processes use, if NVML told; else what PyTorch holds here, which is less. */
+void mt_pressure_gpu(struct mt_thread *t)
+{
+	char name[16];
+
+	for (unsigned int i = 0; i < GPUS && mt_file.header; i++) {
+		uint64_t limit = __atomic_load_n(&mt_gpu_memory[i].total, __ATOMIC_RELAXED);
+		uint64_t used = __atomic_load_n(&mt_gpu_memory[i].used, __ATOMIC_RELAXED);
+
+		if (!used)
+			used = __atomic_load_n(&mt_gpu_levels[i].reserved, __ATOMIC_RELAXED);
+		mt_fmt(name, sizeof(name), "GPU %u", i);
+		if (limit >= 10000 && used <= limit)
+			look(t, name, mt_pressure_devices, GPU_SHIFT + 2 * i, used, limit);
+	}
 }
 
 void mt_pressure_forget(void)

@@ -29,8 +29,11 @@ void mt_pressure_forget(void);
 /* pressure.c: marks and says that a limit is near; `s` was just taken. */
 void mt_pressure_look(struct mt_thread *t, const struct mt_ev_sample *s);
 extern void (*mt_pressure_mark)(struct mt_thread *t, const char *label); /* set by init.c */
+void mt_pressure_gpu(struct mt_thread *t);
+extern const unsigned int mt_pressure_memory[3], mt_pressure_devices[3]; /* per cent */
 /* 0 to 3: how many thresholds `used` has passed; before: how many it had. limit >= 10000. */
-unsigned int mt_pressure_level(uint64_t used, uint64_t limit, unsigned int before);
+unsigned int mt_pressure_level(const unsigned int at[3], uint64_t used, uint64_t limit,
+			       unsigned int before);
 
 /* GPU_LEVEL records, where there is something to say. */
 void mt_sampler_gpu(struct mt_thread *t);

@@ -25,7 +25,7 @@ enum life { LIFE_NONE, LIFE_FOUND, LIFE_READY, LIFE_OFF };
 struct mt_python_layout mt_python_layout;
 
 static uint32_t life = LIFE_OFF; /* atomic; enum life; OFF until mt_python_init */
-static uint32_t modules_checked; /* atomic; mt_modules_running when last looked for Python */
+uint32_t mt_python_absent_at;
 static uintptr_t (*thread_state)(void); /* PyGILState_GetThisThreadState */
 static uintptr_t (*attached_state)(void); /* the one that runs now */
 static uint32_t attached_is_own; /* since 3.12: in this thread, not in any */
@@ -132,16 +132,22 @@ static void interpreter_adopt(struct mt_thread *t, const struct mt_module *m, ui
 		return;
 	}
 	__atomic_store_n(&life, LIFE_FOUND, __ATOMIC_RELEASE);
+	__atomic_store_n(&mt_python_absent_at, MT_PYTHON_PRESENT, __ATOMIC_RELEASE);
 }
 
 static void interpreter_find(struct mt_thread *t)
 {
+	uint32_t checked = __atomic_load_n(&mt_python_absent_at, __ATOMIC_ACQUIRE);
 	uint32_t running = __atomic_load_n(&mt_modules_running, __ATOMIC_ACQUIRE);
 	uint32_t end = mt_modules_end();
 	struct mt_module *m;
 	uintptr_t state;
 
-	__atomic_store_n(&modules_checked, running, __ATOMIC_RELAXED);
+	/* Not over what another thread has found meanwhile. */
+	if (checked == MT_PYTHON_PRESENT ||
+	    !__atomic_compare_exchange_n(&mt_python_absent_at, &checked, running, 0,
+					 __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		return;
 	for (uint32_t i = 1; i < end; i++) {
 		m = mt_module_get(i);
 		if (!m || m->gone || m->self || !__atomic_load_n(&m->running, __ATOMIC_ACQUIRE))
@@ -308,9 +314,8 @@ uintptr_t mt_python_top(struct mt_thread *t)
 {
 	uint32_t now = __atomic_load_n(&life, __ATOMIC_ACQUIRE);
 
-	if (now == LIFE_NONE &&
-	    modules_checked != __atomic_load_n(&mt_modules_running, __ATOMIC_RELAXED))
-		interpreter_find(t);
+	if (now == LIFE_NONE)
+		interpreter_find(t); /* modules have come since it was last looked for */
 	if (now != LIFE_FOUND && now != LIFE_READY)
 		return 0;
 	return frame_innermost(t);
@@ -332,6 +337,6 @@ void mt_python_init(struct mt_thread *t, int wanted)
 void mt_python_forget(void)
 {
 	__atomic_store_n(&life, LIFE_OFF, __ATOMIC_RELEASE);
-	modules_checked = 0;
+	__atomic_store_n(&mt_python_absent_at, 0, __ATOMIC_RELEASE);
 	arena_alloc = 0;
 }

@@ -215,7 +215,7 @@ static struct python_cache *cache_new(struct mt_thread *t)
 	return t->python_cache;
 }
 
-uint32_t mt_stack_python(struct mt_thread *t)
+uint32_t mt_python_stack(struct mt_thread *t)
 {
 	struct python_cache *c = t->python_cache;
 	uintptr_t top;

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "core/thread.h"
+#include "stack/modules.h"
 
 /* Where a hook was called from: hooks are compiled with frame pointers, see MT_CALLER. */
 struct mt_caller {
@@ -43,8 +44,20 @@ void mt_modules_dormant_child(void);
 /* Id of the native stack from `caller` outwards; 0: unknown. */
 uint32_t mt_stack_native(struct mt_thread *t, struct mt_caller caller);
 
-/* Id of the Python stack of this thread; 0: none. */
-uint32_t mt_stack_python(struct mt_thread *t);
+/* The value mt_modules_running had when it was last looked for Python in vain; see modules.h. */
+#define MT_PYTHON_PRESENT UINT32_MAX
+extern uint32_t mt_python_absent_at; /* atomic */
+
+uint32_t mt_python_stack(struct mt_thread *t);
+
+/* Id of the Python stack of this thread; 0: none. A program without Python pays two loads. */
+static inline uint32_t mt_stack_python(struct mt_thread *t)
+{
+	return __atomic_load_n(&mt_python_absent_at, __ATOMIC_RELAXED) ==
+			       __atomic_load_n(&mt_modules_running, __ATOMIC_RELAXED)
+		       ? 0
+		       : mt_python_stack(t);
+}
 
 /* In a forked child, before its first event: what other threads had under way is dropped. t: the
  * thread that forked, or NULL when it has no struct yet. */

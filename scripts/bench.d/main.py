@@ -24,6 +24,7 @@ PARTS = [
     ("training", 44, "two training runs, shim memory, trace growth"),
     ("analyzer", 6, "reading a large trace"),
     ("stalls", 7, "single allocations beside a busy disk"),
+    ("walks", 5, "walks over the pages of a process"),
     ("threads", 3, "a great many short threads"),
 ]
 

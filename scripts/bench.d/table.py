@@ -30,6 +30,8 @@ BUDGETS = {
     "analyzer.speed": (">=", 25, "M/s"),
     "analyzer.gib": ("<=", 15, "s"),
     "stalls.p9999": ("<=", 1, "ms"),
+    "walks.cpu": ("<=", 5, "ms"),
+    "walks.stall": ("<=", 1, "ms"),
     "threads.growth": ("<=", 1, "MiB"),  # "flat"
 }
 

@@ -22,6 +22,7 @@ MODES = {
     "objects, folded": ({"MEMTRACE_EVENTS": "folded", "MEMTRACE_PYTHON": "objects"},
                         {"events": "folded", "python_mode": "objects"}),
     "sample": ({"MEMTRACE_MODE": "sample"}, {"mode": "sample"}),
+    "walks": ({"MEMTRACE_COW_INTERVAL": "0.2"}, {"mode": "full"}),
     "dormant": ({"MEMTRACE_MODE": "dormant"}, {}),
 }
 checked = set()  # modes whose trace was what it should be

@@ -2,39 +2,60 @@
  * What a walk over the pages of a process costs it, and how long it makes an mmap of another thread
  * wait.
  *
- *	walks MIB SECONDS        prints one JSON line: mmap+munmap pairs, and their ns at p50 ... max
+ *	walks MIB SECONDS        prints one JSON line, times in ns
  *
- * One thread fills MIB of memory, forks a child that only waits (so that walks are made), and makes
- * events for the walks to happen on; the other one times mmap, touch and munmap of a page. The
- * trace tells how much CPU time each walk took (SCAN_END).
+ * One thread fills MIB of memory, forks a child that only waits (so that walks are made), writes to
+ * a few of the pages (so that there is something to look for) and makes events for the walks to
+ * happen on; the other one times mmap, touch and munmap of a page: all of them, and those beside an
+ * event that took a walk's time. The trace tells how much CPU time each walk took (SCAN_END). At the
+ * end the program reads its own pagemap and does nothing with it: less no walk can cost.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define MAX_TIMES 4000000
-#define PAUSE_NS 100000
+#define MAX_EVENTS 200000
+#define PAUSE_NS 20000
+#define WALK_NS 1000000 /* an event that took longer had a walk in it, or was preempted */
+#define PIECE 2048 /* entries of pagemap, as the walks read them */
+#define ROUNDS 5
 
-static uint32_t *times; /* ns */
+struct timed {
+	uint32_t ns;
+	uint32_t event; /* that was under way; 0: none */
+};
+
+static struct timed *times;
 static size_t count;
+static volatile uint32_t event; /* the one under way; 0: none */
+static uint32_t took[MAX_EVENTS]; /* ns */
 static volatile int over;
 
-static uint64_t now(void)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(clock, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t now(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
 }
 
 static void rest(long ns)
@@ -48,6 +69,7 @@ static void *mapper(void *unused)
 {
 	(void)unused;
 	while (!over && count < MAX_TIMES) {
+		uint32_t before = event;
 		uint64_t begin = now();
 		/* Not through libc: else it would be this thread that makes a walk. */
 		long p = syscall(SYS_mmap, NULL, 4096, PROT_READ | PROT_WRITE,
@@ -57,7 +79,8 @@ static void *mapper(void *unused)
 			break;
 		*(char *)p = 1;
 		syscall(SYS_munmap, p, 4096);
-		times[count++] = (uint32_t)(now() - begin);
+		times[count].ns = (uint32_t)(now() - begin);
+		times[count++].event = before ? before : event;
 		rest(PAUSE_NS);
 	}
 	return NULL;
@@ -65,28 +88,89 @@ static void *mapper(void *unused)
 
 static int by_value(const void *a, const void *b)
 {
-	const uint32_t *x = a, *y = b;
+	const struct timed *x = a, *y = b;
 
-	return *x < *y ? -1 : *x > *y;
+	return x->ns < y->ns ? -1 : x->ns > y->ns;
 }
 
-static uint32_t at(double share)
+static uint32_t at(size_t n, double share)
 {
-	size_t i = (size_t)((double)count * share);
+	size_t i = (size_t)((double)n * share);
 
-	return count ? times[i < count ? i : count - 1] : 0;
+	return n ? times[i < n ? i : n - 1].ns : 0;
+}
+
+static void print_times(const char *what, size_t n)
+{
+	qsort(times, n, sizeof(*times), by_value);
+	printf("\"%s\": {\"n\": %zu, \"p50\": %u, \"p99\": %u, \"p999\": %u, \"max\": %u}", what, n,
+	       at(n, 0.5), at(n, 0.99), at(n, 0.999), at(n, 1));
+}
+
+/* Those beside a walk come first. How many they are. */
+static size_t sort_out(void)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (times[i].event && took[times[i].event] > WALK_NS) {
+			struct timed t = times[n];
+
+			times[n++] = times[i];
+			times[i] = t;
+		}
+	return n;
+}
+
+/* CPU time of reading pagemap for all of the data, once; the least of some rounds. */
+static uint64_t bare_read(const char *data, size_t bytes)
+{
+	static uint64_t entries[PIECE];
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t least = UINT64_MAX;
+
+	for (int r = 0; r < ROUNDS; r++) {
+		uint64_t begin = clock_ns(CLOCK_THREAD_CPUTIME_ID), spent;
+
+		for (size_t page = 0; page < bytes / 4096; page += PIECE)
+			if (pread(fd, entries, sizeof(entries),
+				  (off_t)(((uintptr_t)data / 4096 + page) * 8)) <= 0)
+				return 0;
+		spent = clock_ns(CLOCK_THREAD_CPUTIME_ID) - begin;
+		least = spent < least ? spent : least;
+	}
+	close(fd);
+	return least;
+}
+
+static void make_events(char *data, size_t bytes, uint64_t end)
+{
+	void *volatile kept;
+
+	for (uint32_t i = 1; now() < end && i < MAX_EVENTS; i++) {
+		uint64_t begin = now();
+
+		event = i;
+		kept = malloc(100);
+		free(kept);
+		event = 0;
+		took[i] = (uint32_t)(now() - begin);
+		data[i * 7 * 4096ul % bytes]++;
+		rest(1000000);
+	}
 }
 
 int main(int argc, char **argv)
 {
-	size_t bytes = (size_t)(argc > 1 ? atol(argv[1]) : 1024) << 20;
+	size_t bytes = (size_t)(argc > 1 ? atol(argv[1]) : 1024) << 20, beside;
 	uint64_t end = now() + (uint64_t)((argc > 2 ? atof(argv[2]) : 5) * 1e9);
 	char *data = malloc(bytes);
-	void *volatile kept;
+	struct sched_param first = { .sched_priority = 1 };
 	pthread_t thread;
 	pid_t child;
+	int is_first;
 
-	times = calloc(MAX_TIMES, sizeof(*times));
+	times = malloc(MAX_TIMES * sizeof(*times));
 	if (!data || !times)
 		return 1;
 	madvise(data, bytes, MADV_NOHUGEPAGE);
@@ -95,19 +179,21 @@ int main(int argc, char **argv)
 	if (child == 0)
 		for (;;)
 			pause();
+	is_first = sched_setscheduler(0, SCHED_FIFO, &first) == 0;
+	prctl(PR_SET_TIMERSLACK, 1);
 	if (pthread_create(&thread, NULL, mapper, NULL))
 		return 1;
-	while (now() < end) {
-		kept = malloc(100);
-		free(kept);
-		rest(1000000);
-	}
+	make_events(data, bytes, end);
 	over = 1;
 	pthread_join(thread, NULL);
+	beside = sort_out();
+	printf("{\"bytes\": %zu, \"first\": %d, \"bare_ns\": %llu, ", bytes, is_first,
+	       (unsigned long long)bare_read(data, bytes));
+	print_times("walks", beside);
+	printf(", ");
+	print_times("all", count);
+	printf("}\n");
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
-	qsort(times, count, sizeof(*times), by_value);
-	printf("{\"pairs\": %zu, \"p50\": %u, \"p99\": %u, \"p999\": %u, \"max\": %u}\n", count,
-	       at(0.5), at(0.99), at(0.999), at(1));
 	return 0;
 }

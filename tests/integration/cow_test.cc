@@ -150,9 +150,9 @@ TEST_F(Cow, TheLineThatBuiltWhatWorkersCopyIsNamedWithItsBytes)
 
 TEST_F(Cow, TheCauseIsToldApart)
 {
-	auto workers = Run({ "gc", "frozen", "writes", "reuse" });
+	auto workers = Run({ "gc", "frozen", "writes", "reuse", "deep" });
 
-	ASSERT_EQ(workers.size(), 8u);
+	ASSERT_EQ(workers.size(), 10u);
 	for (const auto &entry : workers) {
 		const Worker &w = entry.second;
 
@@ -163,9 +163,35 @@ TEST_F(Cow, TheCauseIsToldApart)
 		}
 		ExpectBytes(w);
 		ASSERT_EQ(w.findings.size(), 1u) << w.variant;
-		EXPECT_EQ(w.said["cause"].Text(), w.variant == "reuse" ? "heap-reuse" : w.variant);
+		/* Dicts and tuples that are really read to the last child are no collection. */
+		EXPECT_EQ(w.said["cause"].Text(), w.variant == "reuse"	? "heap-reuse"
+						  : w.variant == "deep" ? "refcount"
+									: w.variant);
 		EXPECT_EQ(w.findings[0]["evidence"]["cause"].Text(), w.said["cause"].Text());
 	}
+}
+
+/* "If everything were touched" is what a worker copies that touches everything: reads the data to
+ * the last object, and has every container's header written by a collection. */
+TEST_F(Cow, TheForecastIsWhatTouchingEverythingCopies)
+{
+	auto workers = Run({ "all" });
+	double most = 0;
+
+	ASSERT_EQ(workers.size(), 2u);
+	for (const auto &entry : workers) {
+		const Worker &w = entry.second;
+
+		ExpectBytes(w);
+		/* The truth has stacks and the C library's heap in it; the forecast pages on which
+		 * nothing lives that was touched. */
+		EXPECT_GT(w.said["countable_bytes"].Number(), 0.85 * w.truth);
+		EXPECT_LT(w.said["countable_bytes"].Number(), 1.15 * w.truth);
+	}
+	/* The process that runs the variant was forked, too. */
+	for (size_t i = 0; i < report["cow"]["workers"].size(); i++)
+		most += report["cow"]["workers"][i]["countable_bytes"].Number();
+	EXPECT_EQ(report["cow"]["forecast_bytes"].Number(), most) << "all were alive at once";
 }
 
 /* Its pages are looked at by its parent: no more than an interval (0.5 s) before it was killed. In

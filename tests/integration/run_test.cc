@@ -14,6 +14,7 @@
 #include <filesystem>
 
 #include "support/harness.h"
+#include "support/terminal.h"
 #include "support/trace_truth.h"
 
 namespace memtrace_test {
@@ -229,63 +230,6 @@ TEST(Run, AStopOfTheCommandAloneIsNotFollowed)
 
 	EXPECT_TRUE(result.Exited(0)) << Describe(result);
 }
-
-/* A shell, or a program, on a terminal of its own. */
-class Terminal {
-    public:
-	explicit Terminal(const Command &command)
-	{
-		pid = forkpty(&fd_, nullptr, nullptr, nullptr);
-		if (pid == 0) {
-			std::vector<char *> argv;
-
-			for (const std::string &word : command.argv)
-				argv.push_back(const_cast<char *>(word.c_str()));
-			argv.push_back(nullptr);
-			setenv("MEMTRACE_QUIET", "1", 1);
-			if (chdir(command.dir.c_str()) == 0)
-				execvp(argv[0], argv.data());
-			_exit(127);
-		}
-	}
-	~Terminal()
-	{
-		kill(pid, SIGKILL);
-		waitpid(pid, nullptr, 0);
-		close(fd_);
-	}
-	Terminal(const Terminal &) = delete;
-	Terminal &operator=(const Terminal &) = delete;
-	void Type(const std::string &keys) { ASSERT_EQ(write(fd_, keys.data(), keys.size()), (ssize_t)keys.size()); }
-	/* Until `text` has been shown. */
-	bool Shows(const std::string &text, int seconds = 20)
-	{
-		for (int i = 0; i < seconds * 20; i++) {
-			struct timeval wait = { 0, 50000 };
-			char some[4096];
-			fd_set set;
-
-			if (shown.find(text) != std::string::npos)
-				return true;
-			FD_ZERO(&set);
-			FD_SET(fd_, &set);
-			if (select(fd_ + 1, &set, nullptr, nullptr, &wait) <= 0)
-				continue;
-			ssize_t n = read(fd_, some, sizeof(some));
-
-			if (n <= 0)
-				return shown.find(text) != std::string::npos;
-			shown.append(some, (size_t)n);
-		}
-		return false;
-	}
-
-	pid_t pid;
-	std::string shown;
-
-    private:
-	int fd_ = -1;
-};
 
 TEST(Run, ControlCArrivesOnce)
 {

@@ -2,8 +2,8 @@
  * Uses the CUDA driver in every way that programs do, over the fake of tests/support/cuda, and prints
  * the fake's ledger at the end.
  *
- *   gpu_direct PATTERN...   each of: plain async vmm arrays pinned managed borrowed graph context
- *                           names private runtime12 runtime13 oom fork threads
+ *   gpu_direct PATTERN...   each of: plain async pools vmm arrays pinned managed borrowed graph
+ *                           context reset older names private runtime12 runtime13 oom fork threads
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -66,6 +66,31 @@ static void async(void)
 	check(cuMemAllocFromPoolAsync_(&c, 6 * MIB, pool, NULL) == 0, "from pool");
 }
 
+/* Of both stream semantics, from a pool of each device; trimmed and destroyed. */
+static void pools(void)
+{
+	FIND(cuMemPoolCreate);
+	FIND(cuMemPoolDestroy);
+	FIND(cuMemPoolTrimTo);
+	FIND(cuMemAllocFromPoolAsync);
+	FIND(cuMemAllocFromPoolAsync_ptsz);
+	FIND(cuMemFreeAsync_ptsz);
+	FIND(cuMemFree_v2);
+	struct pool_props props = { .type = 1, .location_type = 1, .location_id = 0 };
+	void *first, *second;
+	CUptr a, b, c;
+
+	check(cuMemPoolCreate_(&first, &props) == 0, "pool");
+	props.location_id = 1;
+	check(cuMemPoolCreate_(&second, &props) == 0, "pool");
+	check(cuMemAllocFromPoolAsync_(&a, 3 * MIB, first, NULL) == 0, "from pool");
+	check(cuMemAllocFromPoolAsync_ptsz_(&b, 5 * MIB, second, NULL) == 0, "from pool ptsz");
+	check(cuMemAllocFromPoolAsync_ptsz_(&c, 7 * MIB, second, NULL) == 0, "from pool ptsz");
+	check(cuMemFreeAsync_ptsz_(b, NULL) == 0, "free async ptsz");
+	check(cuMemFree_v2_(a) == 0, "a plain free of a pool's memory");
+	check(cuMemPoolTrimTo_(first, 0) == 0 && cuMemPoolDestroy_(first) == 0, "end of a pool");
+}
+
 static void vmm(void)
 {
 	FIND(cuMemAddressReserve);
@@ -98,14 +123,17 @@ static void arrays(void)
 	FIND(cuArray3DCreate_v2);
 	FIND(cuMipmappedArrayCreate);
 	FIND(cuArrayDestroy);
+	FIND(cuMipmappedArrayDestroy);
 	struct array2 a = { 256, 256, 0x20, 4 };
 	struct array3 b = { 64, 64, 64, 0x10, 1, 0 };
-	void *x, *y, *z;
+	void *x, *y, *z, *w;
 
 	check(cuArrayCreate_v2_(&x, &a) == 0, "array");
 	check(cuArray3DCreate_v2_(&y, &b) == 0, "array 3d");
 	b.depth = 0;
 	check(cuMipmappedArrayCreate_(&z, &b, 3) == 0, "mipmapped");
+	check(cuMipmappedArrayCreate_(&w, &b, 2) == 0, "mipmapped");
+	check(cuMipmappedArrayDestroy_(w) == 0, "destroy");
 	check(cuArrayDestroy_(x) == 0, "destroy");
 }
 
@@ -143,6 +171,11 @@ static void borrowed(void)
 	FIND(cuIpcCloseMemHandle);
 	FIND(cuExternalMemoryGetMappedBuffer);
 	FIND(cuMemImportFromShareableHandle);
+	FIND(cuMulticastCreate);
+	FIND(cuMemMap);
+	FIND(cuMemAddressReserve);
+	FIND(cuMemRelease);
+	FIND(cuMemPoolImportPointer);
 	struct ipc h = { "12345678remote" };
 	struct buffer buffer = { .size = 3 * MIB };
 	uint64_t handle;
@@ -153,17 +186,37 @@ static void borrowed(void)
 	check(cuIpcCloseMemHandle_(b) == 0, "close");
 	check(cuExternalMemoryGetMappedBuffer_(&c, NULL, &buffer) == 0, "external");
 	check(cuMemImportFromShareableHandle_(&handle, (void *)(4 * MIB), 1) == 0, "import");
+	check(cuMemAddressReserve_(&a, 4 * MIB, 0, 0, 0) == 0, "reserve");
+	check(cuMemMap_(a, 4 * MIB, 0, handle, 0) == 0, "map of what is imported");
+	check(cuMemRelease_(handle) == 0, "release of what is imported");
+	check(cuMulticastCreate_(&handle, NULL) == 0, "multicast");
+	check(cuMemPoolImportPointer_(&c, NULL, NULL) == 0, "pointer of another's pool");
 }
 
 static void graph(void)
 {
 	FIND(cuGraphAddMemAllocNode);
 	FIND(cuGraphAddMemFreeNode);
+	FIND(cuGraphAddNode);
+	FIND(cuGraphAddNode_v2);
+	FIND(cuMemAllocAsync);
+	FIND(cuMemFreeAsync);
 	struct graph_alloc p = { .size = 8 * MIB };
+	struct graph_node n = { .type = 10, .u.alloc.size = 2 * MIB };
 	void *node;
+	CUptr a;
 
 	check(cuGraphAddMemAllocNode_(&node, NULL, NULL, 0, &p) == 0, "graph");
 	check(cuGraphAddMemFreeNode_(&node, NULL, NULL, 0, p.addr) == 0, "graph");
+	check(cuGraphAddNode_(&node, NULL, NULL, 0, &n) == 0, "node");
+	check(cuGraphAddNode_v2_(&node, NULL, NULL, NULL, 0, &n) == 0, "node");
+	a = n.u.alloc.addr;
+	n.type = 11;
+	n.u.freed = a;
+	check(cuGraphAddNode_v2_(&node, NULL, NULL, NULL, 0, &n) == 0, "node that frees");
+	check(cuMemAllocAsync_(&a, MIB, CAPTURING) == 0, "taken by a graph that is captured");
+	check(cuMemAllocAsync_(&a, MIB, CAPTURING) == 0, "taken by a graph that is captured");
+	check(cuMemFreeAsync_(a, CAPTURING) == 0, "given back by it");
 }
 
 static void context(void)
@@ -177,6 +230,58 @@ static void context(void)
 	check(cuCtxCreate_v2_(&c, 0, 1) == 0, "context");
 	check(cuMemAlloc_v2_(&a, 11 * MIB) == 0, "alloc");
 	check(cuCtxDestroy_v2_(c) == 0, "destroy");
+}
+
+/* Everything of a device goes but pinned and physical memory, when its context does. */
+static void reset(void)
+{
+	FIND(cuDevicePrimaryCtxRetain);
+	FIND(cuDevicePrimaryCtxRelease_v2);
+	FIND(cuDevicePrimaryCtxReset_v2);
+	FIND(cuMemAlloc_v2);
+	FIND(cuMemAllocManaged);
+	FIND(cuMemHostAlloc);
+	CUptr a, b;
+	void *c;
+
+	check(cuMemAlloc_v2_(&a, 3 * MIB) == 0 && cuMemAllocManaged_(&b, MIB, 1) == 0 &&
+		      cuMemHostAlloc_(&c, MIB, 0) == 0,
+	      "alloc");
+	check(cuDevicePrimaryCtxReset_v2_(0) == 0, "reset");
+	check(cuDevicePrimaryCtxRetain_(&c, 0) == 0 && cuDevicePrimaryCtxRetain_(&c, 0) == 0,
+	      "retain");
+	check(cuMemAlloc_v2_(&a, 5 * MIB) == 0, "alloc");
+	check(cuDevicePrimaryCtxRelease_v2_(0) == 0, "release"); /* one reference is left */
+	check(cuMemAlloc_v2_(&a, 7 * MIB) == 0, "alloc");
+	check(cuDevicePrimaryCtxRelease_v2_(0) == 0, "the last release");
+	check(cuMemAlloc_v2_(&a, 9 * MIB) == 0, "alloc");
+}
+
+/* Forms of old, which are still exported, and asked for by CUDA's own runtime. */
+static void older(void)
+{
+	FIND(cuDevicePrimaryCtxRetain);
+	FIND(cuDevicePrimaryCtxRelease);
+	FIND(cuDevicePrimaryCtxReset);
+	FIND(cuCtxCreate_v2);
+	FIND(cuCtxDestroy);
+	FIND(cuMemAlloc_v2);
+	FIND(cuMemHostRegister);
+	FIND(cuIpcOpenMemHandle);
+	struct ipc h = { "12345678remote" };
+	void *c;
+	CUptr a;
+
+	check(cuMemAlloc_v2_(&a, 3 * MIB) == 0 && cuDevicePrimaryCtxReset_(0) == 0, "reset");
+	check(cuDevicePrimaryCtxRetain_(&c, 0) == 0 && cuMemAlloc_v2_(&a, 5 * MIB) == 0 &&
+		      cuDevicePrimaryCtxRelease_(0) == 0,
+	      "release");
+	check(cuCtxCreate_v2_(&c, 0, 1) == 0 && cuMemAlloc_v2_(&a, 7 * MIB) == 0 &&
+		      cuCtxDestroy_(c) == 0,
+	      "context");
+	check(cuMemHostRegister_(malloc(MIB), MIB, 0) == 0, "register");
+	check(cuIpcOpenMemHandle_(&a, h, 1) == 0, "open");
+	check(cuMemAlloc_v2_(&a, 9 * MIB) == 0, "alloc");
 }
 
 /* By name, version and stream semantics; and ABIs that must not be mixed up. */
@@ -291,11 +396,23 @@ static const struct {
 	const char *name;
 	void (*run)(void);
 } patterns[] = {
-	{ "plain", plain },	{ "async", async },	{ "vmm", vmm },
-	{ "arrays", arrays },	{ "pinned", pinned },	{ "managed", managed },
-	{ "borrowed", borrowed }, { "graph", graph },	{ "context", context },
-	{ "names", names },	{ "private", private_runtime }, { "oom", oom },
-	{ "fork", in_child },	{ "threads", threads },
+	{ "plain", plain },
+	{ "async", async },
+	{ "vmm", vmm },
+	{ "arrays", arrays },
+	{ "pinned", pinned },
+	{ "managed", managed },
+	{ "borrowed", borrowed },
+	{ "graph", graph },
+	{ "context", context },
+	{ "names", names },
+	{ "private", private_runtime },
+	{ "oom", oom },
+	{ "pools", pools },
+	{ "reset", reset },
+	{ "older", older },
+	{ "fork", in_child },
+	{ "threads", threads },
 };
 
 int main(int argc, char **argv)

@@ -52,6 +52,10 @@ def tensor():
     return torch.arange(count(4000000))  # tensor
 
 
+def deep():
+    return [{"a": (i + 1000, str(i))} for i in range(count(150000))]  # deep
+
+
 class Pickled:
     def __init__(self, records):
         parts = [pickle.dumps(r) for r in records]
@@ -93,6 +97,19 @@ def read(data, item):
         data[i]  # pylint: disable=pointless-statement
 
 
+def read_children(data, item):
+    for i in range(item, len(data), ITEMS):
+        for key, pair in data[i].items():
+            key, pair[0], pair[1]  # pylint: disable=pointless-statement
+
+
+def read_all(data):
+    """Everything that has a reference count: what is forecast."""
+    for row in data:
+        row.bit_length()
+    gc.collect()
+
+
 class Data(Dataset):
     def __init__(self, variant, data):
         self.variant = variant
@@ -114,6 +131,10 @@ class Data(Dataset):
         elif self.variant == "reuse":
             if self.kept is None:
                 self.kept = [bytes(1000) for _ in range(count(40000))]
+        elif self.variant == "deep":
+            read_children(self.data, item)
+        elif self.variant == "all":
+            read_all(self.data)
         else:
             read(self.data, item)
         note(self.variant, private_dirty())
@@ -128,7 +149,7 @@ def note(variant, copied):
 
 BUILDERS = {"ints": ints, "strs": strs, "dicts": dicts, "tuples": tuples, "numpy": array,
             "tensor": tensor, "pickled": pickled, "gc": dicts, "frozen": dicts, "writes": array,
-            "reuse": freed}
+            "reuse": freed, "deep": deep, "all": ints}
 
 
 def run(variant):

@@ -136,7 +136,7 @@ class ModelMaker
 			u.live_bytes += quarters[i] * size;
 		}
 		u.frees = allocations - u.live_count;
-		u.peak_bytes = u.live_bytes;
+		u.peak_bytes = u.at_peak_bytes = u.live_bytes;
 		uses.push_back(u);
 		lived(uses.back(), evenly(process_id, quarters), size);
 		return uses.back();
@@ -259,7 +259,7 @@ class ModelMaker
 			s.use_count = 0;
 			s.allocations = s.frees = s.bytes_allocated = s.live_bytes = s.live_count =
 				0;
-			s.short_lived_count = s.peak_bytes = 0;
+			s.short_lived_count = s.peak_bytes = s.at_peak_bytes = 0;
 		}
 		for (size_t i = 0; i < uses.size(); i++)
 			add(sites[uses[i].site], uses[i], static_cast<uint32_t>(i));
@@ -320,6 +320,7 @@ class ModelMaker
 		s.live_count += u.live_count;
 		s.short_lived_count += u.short_lived_count;
 		s.peak_bytes = std::max(s.peak_bytes, u.peak_bytes);
+		s.at_peak_bytes += u.at_peak_bytes;
 	}
 
 	void attach(struct process &p)

@@ -5,6 +5,8 @@
  */
 #include <gtest/gtest.h>
 
+#include <map>
+#include <random>
 #include <string>
 
 #include "support/replayed.h"
@@ -38,6 +40,57 @@ TEST(Model, CountsAllocationsFreesAndWhatIsLeft)
 	EXPECT_EQ(run.m->events, 4u);
 	EXPECT_TRUE(run.m->traces[0].complete);
 	EXPECT_FALSE(run.m->traces[0].recovered);
+}
+
+// What a site held when its process held most: by the definition, computed here event by event.
+TEST(Model, ASiteHasWhatItHeldAtTheProcesssPeak)
+{
+	struct event {
+		bool free;
+		uint64_t addr, size;
+		mt_kind kind;
+	};
+	// A random walk over three kinds of blocks of one size each, so that sites are the kinds.
+	static const mt_kind kinds[] = { MT_KIND_HEAP, MT_KIND_PYTHON, MT_KIND_DEVICE };
+	for (unsigned int seed = 1; seed <= 50; seed++) {
+		std::mt19937 random(seed);
+		std::map<uint64_t, event> live;
+		std::map<mt_kind, uint64_t> held, at_peak;
+		uint64_t most = 0, time = 10;
+		TraceWriter w;
+		Stream &s = w.process(Root());
+
+		for (int i = 0; i < 200; i++, time++) {
+			uint64_t addr = 0x1000 + random() % 24 * 0x100;
+			auto known = live.find(addr);
+
+			if (known != live.end()) {
+				held[known->second.kind] -= known->second.size;
+				s.free(time, addr, known->second.kind);
+				live.erase(known);
+				continue;
+			}
+			event e = { false, addr, 1 + random() % 900, kinds[random() % 3] };
+
+			s.alloc(time, addr, e.size, 0, 0, e.kind);
+			live[addr] = e;
+			held[e.kind] += e.size;
+			// Device memory is not the process's own: it makes no peak.
+			if (held[MT_KIND_HEAP] + held[MT_KIND_PYTHON] > most) {
+				most = held[MT_KIND_HEAP] + held[MT_KIND_PYTHON];
+				at_peak = held;
+			}
+		}
+		Replayed run(w);
+
+		ASSERT_EQ(run.P(100).peak_live_bytes, most) << seed;
+		for (size_t i = 0; i < run.m->site_count; i++) {
+			const struct site &site = run.m->sites[i];
+
+			EXPECT_EQ(site.at_peak_bytes, at_peak[static_cast<mt_kind>(site.kind)])
+				<< "seed " << seed << ", kind " << int(site.kind);
+		}
+	}
 }
 
 TEST(Model, AReallocationIsOneFreeAndOneAllocation)

@@ -93,6 +93,19 @@ class Terminal : public testing::Test
 		return p;
 	}
 
+	void add_place(const char *place, int64_t at_peak, int64_t live)
+	{
+		rvalue *p = r_push_object(doc, r_array(doc, root, "places"));
+
+		r_string(doc, p, "place", place);
+		r_string(doc, p, "place_function", "f");
+		r_string(doc, p, "kind", "mmap");
+		r_bool(doc, p, "imports", true);
+		r_bool(doc, p, "python_arenas", true);
+		r_int(doc, p, "at_peak_bytes", at_peak);
+		r_int(doc, p, "live_bytes", live);
+	}
+
 	void add_site(const char *place, int64_t live, bool backing = false)
 	{
 		rvalue *list = const_cast<rvalue *>(r_get(root, "sites"));
@@ -151,7 +164,7 @@ TEST_F(Terminal, ASmallReport)
 				  "worker");
 	r_int(doc, worker, "index", 0);
 	add_site("a.py:7", 9216);
-	add_site("arena.py:1", 1 << 20, true);
+	add_place("a.py:7", 1 << 20, 9216);
 	timeline = r_object(doc, root, "timeline");
 	series = r_push_object(doc, r_array(doc, timeline, "series"));
 	r_null(doc, series, "proc");
@@ -175,6 +188,13 @@ TEST_F(Terminal, ASmallReport)
 		"     Of 9 allocations 9 were never freed.\n"
 		"     -> Free them.\n"
 		"\n"
+		"Memory by line, when each process held most\n"
+		"  at peak   at end  allocations  allocated  kind    where\n"
+		"  1.0 MiB  9.0 KiB            -          -  arenas  imports, from a.py:7 in f\n"
+		"  arenas: Python keeps its small objects in them; the line is the one that ran "
+		"when it asked for\n"
+		"  one.\n"
+		"\n"
 		"Processes\n"
 		"  pid  role                 end     allocations  allocated  live at end  peak "
 		"rss  peak pss\n"
@@ -182,10 +202,6 @@ TEST_F(Terminal, ASmallReport)
 		"-         -\n"
 		"   11  dataloader-worker 0  exit 0        1,000    2.0 KiB          0 B         "
 		"-         -\n"
-		"\n"
-		"Sites, by memory live at the end\n"
-		"     live  blocks  peak  allocations  allocated  kind  where\n"
-		"  9.0 KiB       3     -            -          -  heap  a.py:7 in f\n"
 		"\n"
 		"Timeline\n"
 		"  process        what  highest     last  over time\n"
@@ -260,9 +276,7 @@ TEST_F(Terminal, OneSectionInFullHasEveryRowAndStacksWithoutPlumbing)
 	add_process(0, 10, "main", "x");
 	for (int i = 0; i < 15; i++)
 		add_site(("a.py:" + std::to_string(100 + i)).c_str(), 1000 - i);
-	EXPECT_TRUE(has(print(), "a.py:109 in f"));
-	EXPECT_FALSE(has(print(), "a.py:110 in f"));
-	EXPECT_TRUE(has(print(), "5 more: memtrace-report sites"));
+	EXPECT_FALSE(has(print(), "a.py:100 in f")) << "a summary has lines, not stacks";
 	options.only = "sites";
 	options.full = true;
 	std::string text = print();
@@ -272,6 +286,25 @@ TEST_F(Terminal, OneSectionInFullHasEveryRowAndStacksWithoutPlumbing)
 	EXPECT_FALSE(has(text, "PyObject_Malloc"));
 	EXPECT_TRUE(has(text, "(1 frames of the interpreter are not shown)"));
 	EXPECT_FALSE(has(text, "Processes"));
+}
+
+TEST_F(Terminal, StepsAreOneLineUnlessAllIsAskedFor)
+{
+	rvalue *list = r_array(doc, root, "marks");
+
+	for (int i = 0; i < 30; i++) {
+		rvalue *m = r_push_object(doc, list);
+
+		r_float(doc, m, "t", i + 0.5);
+		r_string(doc, m, "label", i == 7 ? "warm" : "step");
+		r_string(doc, m, "kind", i == 7 ? "mark" : "step");
+		if (i != 7)
+			r_int(doc, m, "step", i);
+	}
+	EXPECT_TRUE(has(print(), "       7.500 s  mark   warm\n  29 steps from 0.500 s to 29.500 s\n"));
+	EXPECT_FALSE(has(print(), "more: memtrace-report timeline"));
+	options.full = true;
+	EXPECT_TRUE(has(print(), "      29.500 s  step   step 29\n"));
 }
 
 TEST_F(Terminal, AnIncompleteTraceIsSaidAtTheTop)

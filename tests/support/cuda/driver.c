@@ -13,7 +13,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-
 pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER;
 struct block fake_blocks[BLOCKS];
 size_t fake_block_end;
@@ -122,7 +121,8 @@ int fake_take(uint64_t *out, size_t size, enum fake_kind kind, enum how how, int
 		return INVALID;
 	pthread_mutex_lock(&fake_lock);
 	b = place();
-	if (!b || ((kind == FAKE_DEVICE || kind == FAKE_MANAGED) && held(device) + size > total())) {
+	if (!b ||
+	    ((kind == FAKE_DEVICE || kind == FAKE_MANAGED) && held(device) + size > total())) {
 		pthread_mutex_unlock(&fake_lock);
 		return OUT_OF_MEMORY;
 	}
@@ -137,7 +137,8 @@ int fake_take(uint64_t *out, size_t size, enum fake_kind kind, enum how how, int
 	b->refs = 1;
 	b->maps = 0;
 	b->pool = NULL;
-	if (how != GRAPH)
+	b->unbacked = 0;
+	if (how != GRAPH && !(kind == FAKE_BORROWED && how == PHYSICAL))
 		count(device, kind, size);
 	*out = b->addr;
 	pthread_mutex_unlock(&fake_lock);
@@ -147,7 +148,7 @@ int fake_take(uint64_t *out, size_t size, enum fake_kind kind, enum how how, int
 /* Lock held. */
 void fake_drop(struct block *b)
 {
-	if (b->how != GRAPH) {
+	if (b->how != GRAPH && !(b->kind == FAKE_BORROWED && b->how == PHYSICAL)) {
 		fake_ledger->kind[b->device][b->kind].live -= b->size;
 		fake_ledger->kind[b->device][b->kind].given++;
 	}
@@ -234,8 +235,10 @@ static void end_context(const struct context *c)
 {
 	pthread_mutex_lock(&fake_lock);
 	for (size_t i = 0; i < fake_block_end; i++)
-		if (fake_blocks[i].addr && fake_blocks[i].context == c && fake_blocks[i].how != PHYSICAL &&
-		    fake_blocks[i].kind != FAKE_PINNED)
+		if (fake_blocks[i].addr && fake_blocks[i].context == c &&
+		    fake_blocks[i].how != PHYSICAL && fake_blocks[i].kind != FAKE_PINNED &&
+		    /* a pool belongs to its device, whoever takes from it */
+		    (fake_blocks[i].how != ASYNC || fake_blocks[i].device == c->device))
 			fake_drop(&fake_blocks[i]);
 	pthread_mutex_unlock(&fake_lock);
 }
@@ -252,6 +255,17 @@ int cuDevicePrimaryCtxReset_v2(int device)
 	contexts[device].alive = 0;
 	end_context(&contexts[device]);
 	return fake_problem();
+}
+
+/* The forms of before CUDA 11, which is what CUDA's own runtime asks for to this day. */
+int cuDevicePrimaryCtxRelease(int device)
+{
+	return cuDevicePrimaryCtxRelease_v2(device);
+}
+
+int cuDevicePrimaryCtxReset(int device)
+{
+	return cuDevicePrimaryCtxReset_v2(device);
 }
 
 int cuDevicePrimaryCtxGetState(int device, unsigned int *flags, int *active)
@@ -296,6 +310,11 @@ int cuCtxDestroy_v2(void *context)
 	if (current == context)
 		current = NULL;
 	return fake_problem();
+}
+
+int cuCtxDestroy(void *context)
+{
+	return cuCtxDestroy_v2(context);
 }
 
 int cuMemGetInfo_v2(size_t *free_bytes, size_t *all)
@@ -386,6 +405,11 @@ int cuMemHostRegister_v2(void *addr, size_t size, unsigned int flags)
 	return INVALID;
 }
 
+int cuMemHostRegister(void *addr, size_t size, unsigned int flags)
+{
+	return cuMemHostRegister_v2(addr, size, flags);
+}
+
 int cuMemHostUnregister(void *addr)
 {
 	for (int i = 0; i < 64 && !fake_problem(); i++)
@@ -407,16 +431,17 @@ static size_t format_bytes(int format)
 int cuArrayCreate_v2(void **out, const struct array2 *a)
 {
 	return fake_take((uint64_t *)out,
-		    a->width * (a->height ? a->height : 1) * a->channels * format_bytes(a->format),
-		    FAKE_DEVICE, ARRAY, fake_here()->device);
+			 a->width * (a->height ? a->height : 1) * a->channels *
+				 format_bytes(a->format),
+			 FAKE_DEVICE, ARRAY, fake_here()->device);
 }
 
 int cuArray3DCreate_v2(void **out, const struct array3 *a)
 {
 	return fake_take((uint64_t *)out,
-		    a->width * (a->height ? a->height : 1) * (a->depth ? a->depth : 1) *
-			    a->channels * format_bytes(a->format),
-		    FAKE_DEVICE, ARRAY, fake_here()->device);
+			 a->width * (a->height ? a->height : 1) * (a->depth ? a->depth : 1) *
+				 a->channels * format_bytes(a->format),
+			 FAKE_DEVICE, ARRAY, fake_here()->device);
 }
 
 int cuArrayDestroy(void *array)
@@ -426,10 +451,11 @@ int cuArrayDestroy(void *array)
 
 int cuMipmappedArrayCreate(void **out, const struct array3 *a, unsigned int levels)
 {
-	size_t bytes = 0, w = a->width, h = a->height;
+	size_t bytes = 0, w = a->width, h = a->height, d = a->depth;
 
-	for (unsigned int i = 0; i < levels; i++, w /= 2, h /= 2)
-		bytes += (w ? w : 1) * (h ? h : 1) * a->channels * format_bytes(a->format);
+	for (unsigned int i = 0; i < levels; i++, w /= 2, h /= 2, d /= 2)
+		bytes += (w ? w : 1) * (h ? h : 1) * (d ? d : 1) * a->channels *
+			 format_bytes(a->format);
 	return fake_take((uint64_t *)out, bytes, FAKE_DEVICE, ARRAY, fake_here()->device);
 }
 
@@ -437,4 +463,3 @@ int cuMipmappedArrayDestroy(void *array)
 {
 	return fake_give((uintptr_t)array, FAKE_DEVICE, FAKE_DEVICE);
 }
-

@@ -57,6 +57,18 @@ struct graph_alloc {
 	CUptr addr;
 };
 
+struct graph_node { /* CUgraphNodeParams */
+	int type, reserved[3];
+	union {
+		struct graph_alloc alloc;
+		CUptr freed;
+		int64_t padding[29];
+	} u;
+	int64_t more;
+};
+
+#define CAPTURING ((void *)0xca90) /* a stream whose work goes into a graph */
+
 /* Every function: F(exported name, (parameters)) */
 #define FAKE_FUNCTIONS                                                                             \
 	F(cuInit, (unsigned int))                                                                  \
@@ -67,6 +79,8 @@ struct graph_alloc {
 	F(cuDeviceGetUuid_v2, (char *, int))                                                       \
 	F(cuDeviceTotalMem_v2, (size_t *, int))                                                    \
 	F(cuDevicePrimaryCtxRetain, (void **, int))                                                \
+	F(cuDevicePrimaryCtxRelease, (int))                                                        \
+	F(cuDevicePrimaryCtxReset, (int))                                                          \
 	F(cuDevicePrimaryCtxRelease_v2, (int))                                                     \
 	F(cuDevicePrimaryCtxReset_v2, (int))                                                       \
 	F(cuDevicePrimaryCtxGetState, (int, unsigned int *, int *))                                \
@@ -74,6 +88,7 @@ struct graph_alloc {
 	F(cuCtxGetCurrent, (void **))                                                              \
 	F(cuCtxGetDevice, (int *))                                                                 \
 	F(cuCtxCreate_v2, (void **, unsigned int, int))                                            \
+	F(cuCtxDestroy, (void *))                                                                  \
 	F(cuCtxDestroy_v2, (void *))                                                               \
 	F(cuMemGetInfo_v2, (size_t *, size_t *))                                                   \
 	F(cuMemGetAddressRange_v2, (CUptr *, size_t *, CUptr))                                     \
@@ -84,6 +99,7 @@ struct graph_alloc {
 	F(cuMemHostAlloc, (void **, size_t, unsigned int))                                         \
 	F(cuMemAllocHost_v2, (void **, size_t))                                                    \
 	F(cuMemFreeHost, (void *))                                                                 \
+	F(cuMemHostRegister, (void *, size_t, unsigned int))                                       \
 	F(cuMemHostRegister_v2, (void *, size_t, unsigned int))                                    \
 	F(cuMemHostUnregister, (void *))                                                           \
 	F(cuArrayCreate_v2, (void **, const struct array2 *))                                      \
@@ -119,6 +135,10 @@ struct graph_alloc {
 	F(cuExternalMemoryGetMappedBuffer, (CUptr *, void *, const struct buffer *))               \
 	F(cuGraphAddMemAllocNode, (void **, void *, void *const *, size_t, struct graph_alloc *))  \
 	F(cuGraphAddMemFreeNode, (void **, void *, void *const *, size_t, CUptr))                  \
+	F(cuGraphAddNode, (void **, void *, void *const *, size_t, struct graph_node *))           \
+	F(cuGraphAddNode_v2,                                                                       \
+	  (void **, void *, void *const *, const void *, size_t, struct graph_node *))             \
+	F(cuStreamIsCapturing, (void *, int *))                                                    \
 	F(cuGetProcAddress, (const char *, void **, int, uint64_t))                                \
 	F(cuGetProcAddress_v2, (const char *, void **, int, uint64_t, int *))
 
@@ -145,7 +165,8 @@ struct block {
 	uint64_t addr, size; /* addr 0: free; of physical memory its handle */
 	enum fake_kind kind;
 	enum how how;
-	int device, refs, maps;
+	int device, refs, maps,
+		unbacked; /* unbacked: a multicast object has no memory of its own */
 	void *context, *pool;
 };
 

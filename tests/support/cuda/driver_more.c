@@ -38,7 +38,7 @@ int cuMemCreate(uint64_t *handle, size_t size, const struct props *p, uint64_t f
 	if (size % PAGE)
 		return INVALID;
 	return fake_take(handle, size, p->location_type == 1 ? FAKE_DEVICE : FAKE_PINNED, PHYSICAL,
-		    p->location_type == 1 ? p->location_id : 0);
+			 p->location_type == 1 ? p->location_id : 0);
 }
 
 /* A handle whose last reference goes is handed out anew while mappings keep the memory. */
@@ -47,7 +47,8 @@ static struct block *handle_of(uint64_t handle)
 	struct block *b = NULL;
 
 	for (size_t i = 0; i < fake_block_end; i++)
-		if (fake_blocks[i].addr == handle && fake_blocks[i].how == PHYSICAL && fake_blocks[i].refs)
+		if (fake_blocks[i].addr == handle && fake_blocks[i].how == PHYSICAL &&
+		    fake_blocks[i].refs)
 			b = &fake_blocks[i];
 	return b;
 }
@@ -91,6 +92,8 @@ int cuMemMap(CUptr addr, size_t size, size_t offset, uint64_t handle, uint64_t f
 		mappings[mapping_end].size = size;
 		mappings[mapping_end++].of = (size_t)(b - fake_blocks);
 		b->maps++;
+		if (b->kind == FAKE_BORROWED && !b->unbacked)
+			fake_ledger->kind[b->device][FAKE_BORROWED].live += size;
 	}
 	pthread_mutex_unlock(&fake_lock);
 	return err;
@@ -106,6 +109,9 @@ int cuMemUnmap(CUptr addr, size_t size)
 		    mappings[i].addr + mappings[i].size <= addr + size) {
 			struct block *b = &fake_blocks[mappings[i].of];
 
+			if (b->kind == FAKE_BORROWED && !b->unbacked)
+				fake_ledger->kind[b->device][FAKE_BORROWED].live -=
+					mappings[i].size;
 			mappings[i].size = 0;
 			b->maps--;
 			maybe_drop(b);
@@ -141,8 +147,13 @@ int cuMemImportFromShareableHandle(uint64_t *handle, void *os_handle, int type)
 
 int cuMulticastCreate(uint64_t *handle, const void *properties)
 {
+	int err;
+
 	(void)properties;
-	return fake_take(handle, PAGE, FAKE_BORROWED, PHYSICAL, 0);
+	err = fake_take(handle, PAGE, FAKE_BORROWED, PHYSICAL, 0);
+	if (!err)
+		fake_find(*handle)->unbacked = 1;
+	return err;
 }
 
 /* ---- pools --------------------------------------------------------------------------------------- */
@@ -162,9 +173,16 @@ static int take_from(CUptr *out, size_t size, struct pool *p)
 	return SUCCESS;
 }
 
+int cuStreamIsCapturing(void *stream, int *status)
+{
+	*status = stream == CAPTURING;
+	return stream ? fake_problem() : INVALID; /* as while another stream captures */
+}
+
 int cuMemAllocAsync(CUptr *out, size_t size, void *stream)
 {
-	(void)stream;
+	if (stream == CAPTURING)
+		return fake_take(out, size, FAKE_DEVICE, GRAPH, fake_here()->device);
 	return take_from(out, size, &fake_pools[fake_here()->device]);
 }
 
@@ -288,4 +306,18 @@ int cuGraphAddMemFreeNode(void **node, void *graph, void *const *after, size_t n
 	(void)n;
 	*node = NULL;
 	return fake_give(addr, FAKE_DEVICE, FAKE_DEVICE);
+}
+
+int cuGraphAddNode(void **node, void *graph, void *const *after, size_t n, struct graph_node *p)
+{
+	if (p->type == 10)
+		return cuGraphAddMemAllocNode(node, graph, after, n, &p->u.alloc);
+	return p->type == 11 ? cuGraphAddMemFreeNode(node, graph, after, n, p->u.freed) : SUCCESS;
+}
+
+int cuGraphAddNode_v2(void **node, void *graph, void *const *after, const void *edges, size_t n,
+		      struct graph_node *p)
+{
+	(void)edges;
+	return cuGraphAddNode(node, graph, after, n, p);
 }

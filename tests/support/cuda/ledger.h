@@ -21,6 +21,8 @@ struct fake_ledger {
 	uint64_t registered; /* bytes pinned by cuMemHostRegister now */
 	uint64_t calls_in_child; /* made in a child of a process that had initialised CUDA */
 	uint64_t asked; /* names asked of cuGetProcAddress */
+	uint64_t asked_memory; /* of these, answered with one that takes or gives memory */
+	uint64_t tables; /* private tables that were asked for, and refused */
 };
 
 /* Exported by the fake libcuda.so.1. */
@@ -29,7 +31,8 @@ struct fake_ledger *fake_cuda_ledger(void);
 static inline void fake_print(const struct fake_ledger *l)
 {
 	for (int d = 0; d < FAKE_DEVICES; d++)
-		printf("ledger device=%d live=%lu peak=%lu taken=%lu given=%lu managed=%lu pinned=%lu "
+		printf("ledger device=%d live=%lu peak=%lu taken=%lu given=%lu managed=%lu "
+		       "pinned=%lu "
 		       "pinned_taken=%lu pinned_given=%lu borrowed=%lu registered=%lu "
 		       "calls_in_child=%lu asked=%lu\n",
 		       d, l->kind[d][FAKE_DEVICE].live, l->device_peak[d],
