@@ -315,20 +315,27 @@ static pid_t next_silent(int64_t age, uint64_t now)
 	return 0;
 }
 
+/* What it cost: time of the CPU, and not what a busy machine makes of it. */
+static uint64_t cpu_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 static void sample_silent(void)
 {
 	uint64_t begin = now_ns(), spent = 0, now = begin / MT_SLOT_TIME_NS;
 	int64_t age = (int64_t)((watch.interval + watch.interval / 2) / MT_SLOT_TIME_NS) + 1;
 	pid_t pid;
 
-	if (begin < watch.not_before)
-		return;
 	/* Beyond the share of one interval the rest waits for the next round. */
 	while (spent < watch.interval / COST_SHARE && (pid = next_silent(age, now))) {
-		uint64_t start = now_ns(), cost;
+		uint64_t start = cpu_ns(), cost;
 
 		sample(pid);
-		cost = now_ns() - start;
+		cost = cpu_ns() - start;
 		__atomic_store_n(&watch.header->sampled[watch.next_slot - 1],
 				 (uint16_t)(now + cost * REST_SHARE / MT_SLOT_TIME_NS),
 				 __ATOMIC_RELAXED);
@@ -348,10 +355,14 @@ uint64_t watch_ns(void)
 
 void watch_look(pid_t command)
 {
-	if (watch.over)
+	uint64_t begin = now_ns();
+
+	if (watch.over || begin < watch.not_before)
 		return;
-	if (watch.fd < 0)
-		find_trace(command);
+	if (watch.fd < 0) {
+		find_trace(command); /* a command may have thousands of descriptors, and no trace */
+		watch.not_before = begin + (now_ns() - begin) * COST_SHARE;
+	}
 	if (watch.header && !watch.over)
 		sample_silent();
 }

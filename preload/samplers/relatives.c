@@ -19,7 +19,7 @@ static size_t next_slot; /* they take turns */
 
 static uint64_t sample_one(struct mt_thread *t, uint32_t pid)
 {
-	uint64_t begin = mt_clock_monotonic_ns();
+	uint64_t begin = mt_sampler_cpu_ns();
 	struct mt_ev_sample s = { .pid = pid };
 	uint8_t *p;
 
@@ -28,7 +28,7 @@ static uint64_t sample_one(struct mt_thread *t, uint32_t pid)
 	s.time = mt_clock_now();
 	if (s.rss && (p = mt_stream_reserve(t, mt_sample_room(&s))))
 		mt_stream_commit(t, mt_put_sample(p, &t->codec, &s));
-	return mt_clock_monotonic_ns() - begin;
+	return mt_sampler_cpu_ns() - begin;
 }
 
 void mt_sampler_relatives(struct mt_thread *t, uint64_t interval)

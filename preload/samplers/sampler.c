@@ -7,6 +7,9 @@
  */
 #include "samplers/sampler.h"
 
+#include <sys/syscall.h>
+#include <time.h>
+
 #include "core/clock.h"
 #include "core/control.h"
 #include "core/gpu.h"
@@ -46,6 +49,14 @@ static void calibrate(uint64_t ns, uint64_t units)
 	last_units = units;
 }
 
+uint64_t mt_sampler_cpu_ns(void)
+{
+	struct timespec ts = { 0, 0 };
+
+	mt_sys2(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
 ssize_t mt_sampler_slurp(const struct mt_ev_sample *s, const char *name, char *text, size_t size)
 {
 	char path[64];
@@ -75,12 +86,13 @@ static void sample(struct mt_thread *t, int last)
 	uint64_t start = mt_clock_monotonic_ns();
 
 	for (size_t i = 0; i < SAMPLERS; i++) {
-		uint64_t begin = mt_clock_monotonic_ns(), cost;
+		uint64_t begin = mt_clock_monotonic_ns(), cost, had;
 
 		if (begin < not_before[i] && !(last && not_before[i] - begin < 20 * interval))
 			continue;
+		had = mt_sampler_cpu_ns();
 		samplers[i]->sample(&s);
-		cost = mt_clock_monotonic_ns() - begin;
+		cost = mt_sampler_cpu_ns() - had;
 		not_before[i] = begin + cost * samplers[i]->cost_share;
 	}
 	mt_process_clock(t);

@@ -49,6 +49,9 @@ struct mt_sampler {
 	uint64_t cost_share; /* at most 1/cost_share of the time goes into this one */
 };
 
+/* What this thread has had of the CPU: on a busy machine the wait for it is no cost of a sample. */
+uint64_t mt_sampler_cpu_ns(void);
+
 /* Reads /proc/PID/NAME of the process that s is about; bytes or -errno. */
 ssize_t mt_sampler_slurp(const struct mt_ev_sample *s, const char *name, char *text, size_t size);
 

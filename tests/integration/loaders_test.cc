@@ -7,6 +7,7 @@
  */
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <set>
@@ -51,10 +52,10 @@ class Loaders : public testing::Test
 		for (std::string line; std::getline(lines, line);) {
 			Json fact = Json::Parse(line);
 
-			if (fact["worker"].IsNull())
-				main_fact = fact;
-			else
+			if (!fact["worker"].IsNull())
 				workers.push_back(fact);
+			else if (fact["busy"].IsNull())
+				main_fact = fact;
 		}
 		EXPECT_EQ(workers.size(), 2u);
 		return Report(dir.File("trace.bin"));
@@ -245,6 +246,77 @@ TEST_F(Loaders, WhatIsInFlightWhenMainDiesIsShown)
 	}
 	/* Two workers, two batches ahead each; in no process's mappings. */
 	EXPECT_EQ(in_flight, 4 * kBatch) << json["shm"].Print();
+}
+
+TEST_F(Loaders, WorkersThatOutliveTheirParentAreNamed)
+{
+	Run({ "fork", "orphan" }, SIGKILL);
+	ASSERT_EQ(workers.size(), 2u);
+	for (int tries = 0; tries < 1200; tries++) {
+		int alive = 0;
+
+		for (const Json &w : workers)
+			alive += kill((pid_t)w["pid"].Long(), 0) == 0;
+		if (!alive)
+			break;
+		usleep(50000);
+	}
+	Json json = Report(dir.File("trace.bin"));
+	std::vector<Json> orphans = Findings(json, "orphan-worker");
+
+	ExpectWorkers(json, workers, "fork");
+	ASSERT_EQ(orphans.size(), 1u) << json["findings"].Print();
+	EXPECT_EQ(orphans[0]["pids"].size(), 2u);
+	for (const Json &w : workers) {
+		EXPECT_NE(orphans[0]["pids"].Print().find(std::to_string(w["pid"].Long())),
+			  std::string::npos);
+		EXPECT_EQ(w["ppid"].Long(), orphans[0]["evidence"]["parent_pid"].Long());
+	}
+	/* Each has 16 MiB of its own; what both inherited is theirs now, half each. */
+	EXPECT_GT(orphans[0]["bytes"].Long(), 2 * 16 << 20);
+	EXPECT_GT(orphans[0]["evidence"]["outlived_s"].Number(), 2);
+	EXPECT_EQ(orphans[0]["evidence"]["running"].Long(), 0);
+}
+
+/* Two ranks of torchrun, each with a loader of two workers that fill a cache of 16 MiB. */
+TEST_F(Loaders, RanksOfTorchrunAreKnownWithTheirLoaders)
+{
+	std::map<long, std::set<long>> indices;
+	std::string place = "py_torchrun.py:";
+	long ranks = 0;
+
+	command.argv = { command.argv[0],
+			 "-m",
+			 "torch.distributed.run",
+			 "--standalone",
+			 "--nproc-per-node",
+			 "2",
+			 SourcePath("tests/programs/py_torchrun.py") };
+	Result r = Execute(command);
+	ASSERT_TRUE(r.Exited(0)) << Describe(r);
+	Json json = Report(dir.File("trace.bin")), processes = json["processes"];
+
+	for (size_t i = 0; i < processes.size(); i++) {
+		Json p = processes[i];
+
+		ranks += p["role"].Text() == "rank";
+		if (p["role"].Text() != "dataloader-worker")
+			continue;
+		EXPECT_EQ(p["worker"]["of"].Long(), 2);
+		EXPECT_EQ(p["worker"]["loader"].Text().find(place), 0u) << p.Print();
+		EXPECT_EQ(processes[(size_t)p["parent"].Long()]["rank"].Long(), p["rank"].Long());
+		indices[p["rank"].Long()].insert(p["worker"]["index"].Long());
+	}
+	EXPECT_EQ(ranks, 2);
+	ASSERT_EQ(indices.size(), 2u);
+	EXPECT_EQ(indices[0], (std::set<long>{ 0, 1 }));
+	EXPECT_EQ(indices[1], (std::set<long>{ 0, 1 }));
+	EXPECT_TRUE(json["trace"]["complete"].True()) << json["trace"].Print();
+	std::vector<Json> copies = Findings(json, "per-worker-copy");
+	ASSERT_EQ(copies.size(), 1u) << "of both ranks at once: " << json["findings"].Print();
+	EXPECT_EQ(copies[0]["procs"].size(), 4u);
+	EXPECT_EQ(copies[0]["evidence"]["ranks"].Long(), 2);
+	EXPECT_NEAR(copies[0]["bytes"].Number(), 4.0 * (16 << 20), 4.0 * (1 << 16));
 }
 
 TEST(ManyWorkers, AHundredAndEightAreOneReadableReport)

@@ -17,6 +17,7 @@
 #include <sstream>
 
 #include "support/harness.h"
+#include "support/interpreters.h"
 
 namespace memtrace_test
 {
@@ -287,7 +288,7 @@ TEST_F(OutOfMemory, IsNamedAsTheCauseThoughNobodyIsLeft)
 
 /* ---- ranks ------------------------------------------------------------------------------------ */
 
-TEST(Ranks, AreToldByTheVariablesOfEachLauncher)
+TEST(RankNumbers, AreToldByTheVariablesOfEachLauncher)
 {
 	const std::vector<std::map<std::string, std::string>> launchers = {
 		{ { "RANK", "2" }, { "WORLD_SIZE", "4" }, { "LOCAL_RANK", "0" } },
@@ -314,7 +315,7 @@ TEST(Ranks, AreToldByTheVariablesOfEachLauncher)
 }
 
 /* torchrun as Slurm's task 0: its child of rank 0 is another one than the task. */
-TEST(Ranks, BelowATaskOfSlurmAreTheirOwn)
+TEST(RankNumbers, BelowATaskOfSlurmAreTheirOwn)
 {
 	TempDir dir;
 	Command c = Program(dir, "tiny", {});
@@ -335,6 +336,74 @@ TEST(Ranks, BelowATaskOfSlurmAreTheirOwn)
 			ranks[processes[i]["role"].Text() + processes[i]["rank"].Print()]++;
 	EXPECT_EQ(ranks["rank0"], 1) << processes.Print();
 	EXPECT_EQ(ranks["rank1"], 1) << processes.Print();
+}
+
+/* ---- what arguments tell ---------------------------------------------------------------------- */
+
+/* Files and functions as PyTorch has them, without PyTorch: so in every interpreter there is here. */
+TEST(Arguments, TellAWorkersNumberAndASpawnedRank)
+{
+	long tried = 0;
+
+	for (const char *version :
+	     { "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15" }) {
+		std::string python = InterpreterOf(version);
+		TempDir dir;
+		Command c, dump;
+
+		if (python.empty())
+			continue;
+		tried++;
+		WriteAll(dir.File("make.py"),
+			 "import os, sys\n"
+			 "for name, text in (\n"
+			 "  ('torch/utils/data/_utils/worker.py', '''\n"
+			 "def _worker_loop(kind, dataset, queue, worker_id, num_workers, "
+			 "seed=None):\n"
+			 "    kept.append([bytes(3000) for _ in range(200)])\n"
+			 "kept = []\n'''),\n"
+			 "  ('torch/multiprocessing/spawn.py', '''\n"
+			 "def _wrap(fn, i, args, error_file):\n"
+			 "    return fn(i, *args)\n'''),\n"
+			 "):\n"
+			 "    os.makedirs(os.path.dirname(name), exist_ok=True)\n"
+			 "    open(name, 'w').write(text)\n"
+			 "sys.path.insert(0, os.getcwd())\n"
+			 "from torch.utils.data._utils import worker\n"
+			 "from torch.multiprocessing import spawn\n"
+			 "def run(i):\n"
+			 "    return [bytes(3000) for _ in range(200)]\n"
+			 "if not os.fork():\n"
+			 "    worker._worker_loop('kind', [1], None, 5, 12)\n"
+			 "    os._exit(0)\n"
+			 "if not os.fork():\n"
+			 "    spawn._wrap(run, 3, (), 'file')\n"
+			 "    os._exit(0)\n"
+			 "os.wait()\n"
+			 "os.wait()\n");
+		c.argv = { python, "-S", dir.File("make.py") };
+		c.dir = dir.path;
+		c.env["MEMTRACE_QUIET"] = "1";
+		Result r = Execute(c);
+		ASSERT_TRUE(r.Exited(0)) << version << Describe(r);
+		dump.argv = { BuildPath("memtrace-report"), "dump", dir.File("trace.bin") };
+		dump.traced = false;
+		std::string text = Execute(dump).out;
+
+		EXPECT_NE(text.find("key=\"worker\" value=\"5\""), text.npos) << version;
+		EXPECT_NE(text.find("key=\"workers\" value=\"12\""), text.npos) << version;
+		EXPECT_NE(text.find("key=\"spawn_rank\" value=\"3\""), text.npos) << version;
+		Json processes = Report(dir.File("trace.bin"))["processes"];
+		long ranks = 0;
+
+		ASSERT_EQ(processes.size(), 3u) << version;
+		for (size_t i = 0; i < processes.size(); i++)
+			ranks += processes[i]["role"].Text() == "rank" &&
+				 processes[i]["rank"].Long() == 3;
+		EXPECT_EQ(ranks, 1) << version << processes.Print();
+	}
+	if (!tried)
+		GTEST_SKIP() << "no interpreter of a known version here";
 }
 
 /* ---- /dev/shm --------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@ METHOD fork, spawn or forkserver; STRATEGY of sharing file_descriptor (default) 
   list    the data set is a list of Python objects, which spawned workers get as copies
   cache   every worker fills a cache of its own
   linger  batches are asked for and not fetched, and the process is killed
+  orphan  the process is killed while its workers are busy for some seconds
 
 FACTS gets one JSON line per worker, and one of main with what the kernel shows of it: memory files it
 maps, descriptors it holds, bytes. Standard output is the same in every run.
@@ -52,6 +53,10 @@ class Samples(Dataset):
     def __getitem__(self, index):
         if self.what == "cache":
             self.cache[index] = bytearray(CACHED)  # the cache's line
+        if self.what == "orphan" and not self.cache:
+            self.cache[index] = bytearray(16 * CACHED)
+            note(busy=True)
+            time.sleep(5)  # a worker looks for its parent between batches only
         if self.rows:
             return self.rows[index][0]
         return torch.full((FLOATS,), float(index))
@@ -100,6 +105,12 @@ def run(method, what):
             next(rounds)
             time.sleep(1)
             note(linger=True, files=shared_files())
+            os.kill(os.getpid(), signal.SIGKILL)
+        if what == "orphan":
+            while not os.path.exists(sys.argv[1]):
+                time.sleep(0.05)
+            while open(sys.argv[1], encoding="utf-8").read().count("busy") < WORKERS:
+                time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGKILL)
         for batch in rounds:
             total += float(batch.sum())
