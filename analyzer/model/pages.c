@@ -68,6 +68,7 @@ bool page_walk_add(struct page_walk *w, const struct mt_ev_range *e)
 
 void page_walk_repeat(struct page_walk *w, const struct page_walk *earlier)
 {
+	w->repeats = earlier->repeats + 1;
 	w->page_bytes = earlier->page_bytes;
 	w->end = earlier->end;
 	w->coded.count = 0;

@@ -31,6 +31,7 @@ struct page_walk {
 	uint64_t id; /* in the process that made it */
 	enum mt_scan_reason reason;
 	uint64_t scope; /* enum mt_scan_scope */
+	uint32_t repeats; /* how many in a row, with this, only said that the one before stands */
 	bool complete;
 	bool bad; /* ranges that overlap or go back, runs that don't fit: not to be used */
 	uint32_t page_bytes;

@@ -13,6 +13,7 @@
 #define MIN_ATTRIBUTED                                                                             \
 	(UINT64_C(1) << 20) /* less is not told apart by site: helpers, by thousands */
 #define MAX_HELD 256 /* processes whose inherited live sets are kept until all is read */
+#define MAX_REPEATS 2 /* in a row: the first and the last tell when nothing changed */
 #define MAX_WALKS 32 /* of a process that are kept; more are thinned out */
 
 /* ---- walks as they come -------------------------------------------------------------------------- */
@@ -68,19 +69,35 @@ static void begin_walk(struct replay *r, const struct mt_ev_scan *e)
 }
 
 /* The last walk before w that this process made of the same one; NULL: none. */
-static const struct page_walk *walk_before(const struct replay *r, const struct page_walk *w)
+static struct page_walk *walk_before(const struct replay *r, const struct page_walk *w)
 {
-	const struct sharing *s = r->p->sharing;
+	struct sharing *s = r->p->sharing;
 
 	if (!w->pid)
-		return s->walks.count > 1 ? w - 1 : NULL;
+		return s->walks.count > 1 ? &s->walks.items[s->walks.count - 2] : NULL;
 	for (size_t i = r->b->foreign.count; i-- > 0;) {
-		const struct foreign_walk *f = &r->b->foreign.items[i];
+		struct foreign_walk *f = &r->b->foreign.items[i];
 
 		if (f->by == r->p->id && f->walk.pid == w->pid)
 			return &f->walk;
 	}
 	return NULL;
+}
+
+/* Of a process that stands still for hours two repetitions are kept. */
+static void repeat_walk(struct replay *r, struct page_walk *w)
+{
+	struct page_walk *earlier = walk_before(r, w);
+
+	if (earlier && earlier->repeats < MAX_REPEATS) {
+		page_walk_repeat(w, earlier);
+		return;
+	}
+	w->bad = true;
+	if (earlier) {
+		earlier->time = w->time;
+		earlier->minflt = w->minflt;
+	}
 }
 
 /* A walk is over, or was cut short: of another process, or without an end, it is put aside. */
@@ -92,13 +109,8 @@ static void end_walk(struct replay *r, const struct mt_ev_scan_end *e)
 	if (e->id != w->id)
 		return;
 	s->open = false;
-	if (w->scope == MT_SCAN_NONE) {
-		const struct page_walk *earlier = walk_before(r, w);
-
-		w->bad |= !earlier;
-		if (earlier)
-			page_walk_repeat(w, earlier);
-	}
+	if (w->scope == MT_SCAN_NONE)
+		repeat_walk(r, w);
 	w->complete = e->complete && !w->bad;
 	if (!w->complete) {
 		page_walk_release(w);

@@ -220,6 +220,8 @@ TEST(Sharing, AWalkThatStillStandsIsOneMore)
 	Put(child, { 11, MT_SCAN_START, { { kShared, 100 } } });
 	Put(parent, { 40, MT_SCAN_INTERVAL, { { kOwn, 8 }, { kShared, 92 } }, 8, 200 });
 	Put(parent, { 60, MT_SCAN_INTERVAL, {}, 8, 200, 1, MT_SCAN_NONE });
+	Put(parent, { 70, MT_SCAN_INTERVAL, {}, 8, 200, 1, MT_SCAN_NONE });
+	Put(parent, { 75, MT_SCAN_INTERVAL, {}, 8, 200, 1, MT_SCAN_NONE });
 	Put(parent, { 80, MT_SCAN_INTERVAL, {}, 8, 200, 1, MT_SCAN_NONE });
 	Replayed run(w);
 	const process_cow &cow = CowOf(run, 200);
@@ -227,7 +229,7 @@ TEST(Sharing, AWalkThatStillStandsIsOneMore)
 	EXPECT_EQ(cow.copied, 8 * kPage);
 	EXPECT_EQ(cow.scan_time, 80);
 	EXPECT_TRUE(cow.by_relative);
-	ASSERT_EQ(cow.point_count, 4u);
+	ASSERT_EQ(cow.point_count, 4u) << "of many only the first and the last are kept";
 	EXPECT_EQ(cow.points[0].copied, 0u);
 	for (size_t i = 1; i < 4; i++)
 		EXPECT_EQ(cow.points[i].copied, 8 * kPage);
