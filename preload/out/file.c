@@ -111,27 +111,29 @@ static uint64_t size_cap(int *error)
 	return cap;
 }
 
-/* Reserves [from, to) of the file. Where the file system can't, zeros are written: slower, but the
- * blocks are there just the same. */
 static int reserve_space(int fd, uint64_t from, uint64_t to)
 {
-	static const char zeros[4096];
 	int err;
 
 	do
 		err = mt_sys_fallocate(fd, from, to - from);
 	while (err == -EINTR);
-	if (err != -EOPNOTSUPP && err != -ENOSYS)
-		return err;
-	for (; from < to; from += sizeof(zeros)) {
+	return err == -ENOSYS ? -EOPNOTSUPP : err;
+}
+
+/* Where the file system can't reserve: slower, but the blocks are there just the same. */
+static int write_zeros(int fd, uint64_t from, uint64_t to)
+{
+	static const char zeros[4096];
+
+	while (from < to) {
 		uint64_t left = to - from;
 		ssize_t n = mt_sys_pwrite(fd, zeros, left < 4096 ? left : 4096, from);
 
 		if (n <= 0)
 			return n < 0 ? (int)n : -ENOSPC;
+		from += (uint64_t)n;
 	}
-	if (mt_file.header)
-		__atomic_fetch_or(&mt_file.header->flags, MT_FILE_NO_FALLOCATE, __ATOMIC_RELAXED);
 	return 0;
 }
 
@@ -179,6 +181,8 @@ int mt_file_create(const char *path)
 	size = cap < GROUP_BYTES ? cap / MT_UNIT_BYTES * MT_UNIT_BYTES : GROUP_BYTES;
 	if (size > MT_HEADER_BYTES)
 		err = reserve_space(fd, 0, size);
+	if (err == -EOPNOTSUPP)
+		err = write_zeros(fd, 0, size);
 	if (!err)
 		err = mt_sys_fstat(fd, &st);
 	if (!err)
@@ -342,26 +346,37 @@ static void fetch_max(uint64_t *word, uint64_t v)
 		;
 }
 
-/* Makes the units below `end` exist on disk. Any number of processes may do so at once. */
-static int extend(int fd, uint64_t end)
+/*
+ * Makes the units [first, end), which are the caller's own, exist on disk. Any number of processes
+ * may do so at once: reserving harms nobody's data, but zeros are written into what is the caller's
+ * alone, for what lies beside it may be in use by now. So where they are needed, being below `limit`
+ * says nothing; the flag is set before the limit is raised by anybody who wrote some.
+ */
+static int extend(int fd, uint64_t first, uint64_t end)
 {
 	struct mt_file_header *h = mt_file.header;
 	uint64_t limit = __atomic_load_n(&h->limit, __ATOMIC_ACQUIRE);
-	uint64_t from = MT_HEADER_BYTES + limit * MT_UNIT_BYTES;
-	uint64_t to = MT_HEADER_BYTES + end * MT_UNIT_BYTES, cap;
+	int writes = __atomic_load_n(&h->flags, __ATOMIC_RELAXED) & MT_FILE_NO_FALLOCATE;
+	uint64_t to = MT_HEADER_BYTES + end * MT_UNIT_BYTES, cap, group;
 	int err;
 
-	if (end <= limit)
+	if (end <= limit && !writes)
 		return 0;
 	cap = size_cap(&err);
 	if (to > cap)
 		return err;
-	to = (to + GROUP_BYTES - 1) / GROUP_BYTES * GROUP_BYTES;
-	if (to > cap)
-		to = cap / MT_UNIT_BYTES * MT_UNIT_BYTES;
-	err = reserve_space(fd, from, to);
+	group = (to + GROUP_BYTES - 1) / GROUP_BYTES * GROUP_BYTES;
+	if (group > cap)
+		group = cap / MT_UNIT_BYTES * MT_UNIT_BYTES;
+	err = writes ? -EOPNOTSUPP
+		     : reserve_space(fd, MT_HEADER_BYTES + limit * MT_UNIT_BYTES, group);
+	if (err == -EOPNOTSUPP) {
+		__atomic_fetch_or(&h->flags, MT_FILE_NO_FALLOCATE, __ATOMIC_RELAXED);
+		group = to;
+		err = write_zeros(fd, MT_HEADER_BYTES + first * MT_UNIT_BYTES, to);
+	}
 	if (!err)
-		fetch_max(&h->limit, (to - MT_HEADER_BYTES) / MT_UNIT_BYTES);
+		fetch_max(&h->limit, (group - MT_HEADER_BYTES) / MT_UNIT_BYTES);
 	return err;
 }
 
@@ -424,7 +439,7 @@ void *mt_file_claim(uint32_t units, uint64_t *offset, void **map, uint64_t *map_
 		return claim_failed(fd);
 	/* The descriptor comes first: a claim that can't be mapped would leave a hole. */
 	first = __atomic_fetch_add(&h->next, units, __ATOMIC_RELAXED);
-	err = extend(fd, first + units);
+	err = extend(fd, first, first + units);
 	*offset = MT_HEADER_BYTES + first * MT_UNIT_BYTES;
 	if (mt_file.max_bytes > MT_HEADER_BYTES)
 		thin_out(*offset);

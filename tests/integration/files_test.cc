@@ -6,10 +6,14 @@
  */
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -247,6 +251,42 @@ TEST(Files, RemovingOrRenamingItUnderTheWriterIsHarmless)
 
 		EXPECT_TRUE(result.Exited(0)) << Describe(result);
 		EXPECT_EQ(remove ? "" : ReadTruth(dir.File("moved")).error, "");
+	}
+}
+
+/* ---- file systems that can't reserve ---------------------------------------------------------- */
+
+/* fallocate() says what it says on such a file system. */
+void refuse_fallocate()
+{
+	struct sock_filter all[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fallocate, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EOPNOTSUPP),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { 4, all };
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+		_exit(77);
+}
+
+/* Space is made by writing zeros then: never over what another process has written meanwhile. */
+TEST(Files, WhoMakesSpaceByWritingWritesOverNobody)
+{
+	for (int round = 0; round < Scaled(50, 5); round++) {
+		TempDir dir;
+		Command command = Program(dir, "heap_threads", { "cross", "16", "20000" });
+
+		command.in_child = refuse_fallocate;
+		command.env["MEMTRACE_EVENTS"] = "all";
+		Result result = Execute(command);
+
+		ASSERT_TRUE(result.Exited(0)) << Describe(result);
+		ExpectTruth(dir.File("trace.bin"), result.out, 1);
+		if (HasFailure())
+			return;
 	}
 }
 
