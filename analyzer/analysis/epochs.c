@@ -119,6 +119,13 @@ void epochs_edges(const struct epochs *e, uint32_t process, const struct cohorts
 		if (!v->edge_count || at >= v->edges[v->edge_count - 1] + 1)
 			v->edges[v->edge_count++] = at;
 	}
+	all = steps_of(e, process);
+	for (size_t i = 0; i < all->count; i++) {
+		double at = (double)(all->items[i] - c->start_ns) / c->window_ns;
+
+		if (at >= 0 && at < (double)v->n)
+			v->steps[(size_t)at]++;
+	}
 }
 
 static double rate_of(const times *all, double from, double to)

@@ -22,6 +22,8 @@ const char *const verdict_names[] = { "undecided", "bounded", "growth", "leak" }
 #define MAX_WINDOWS 12
 #define PER_WINDOW 4 /* survivors, if there are enough */
 #define MIN_OCCUPIED 0.5 /* of the windows */
+#define MIN_STEPS 48 /* of the program, while the site was looked at */
+#define BY_STEPS 0.95 /* the rest by time: no window is without any work */
 #define MAX_IN_ONE 0.5 /* of the survivors */
 #define LATE_START 0.25 /* of the windows have none before it */
 #define HALVES 0.5 /* at least so many late ones for an early one */
@@ -100,6 +102,7 @@ void view_add(struct cohort_view *a, const struct cohort_view *b)
 		a->births[at] += b->births[i];
 		a->alive[at] += b->alive[i];
 		a->bytes[at] += b->bytes[i];
+		a->steps[at] += b->steps[i];
 		a->deaths[age] += b->deaths[i];
 	}
 	for (size_t i = 0; i < a->n; i++) {
@@ -186,8 +189,23 @@ static size_t epoch_edges(const struct cohort_view *v, const struct judgement *j
 }
 
 /*
+ * How much of the program's work lies in windows [from, to) of those that are looked at: by its
+ * steps where enough of them are known, for a machine may be busy with others at times; else by time.
+ */
+static double share_of_work(const struct cohort_view *v, const struct judgement *j, size_t from,
+			    size_t to)
+{
+	double time = (double)(to - from) / (double)(j->end - j->first);
+	double steps = sum(v->steps, j->first, j->end);
+
+	if (steps < MIN_STEPS)
+		return time;
+	return BY_STEPS * sum(v->steps, from, to) / steps + (1 - BY_STEPS) * time;
+}
+
+/*
  * Where most blocks of the site die, those that don't are held against the births of their window;
- * else births and survivors are the same and time is all they can be held against.
+ * else births and survivors are the same and only work or time is left to hold them against.
  */
 static void make_coarse(const struct cohort_view *v, const struct judgement *j, struct coarse *c)
 {
@@ -207,7 +225,7 @@ static void make_coarse(const struct cohort_view *v, const struct judgement *j, 
 	for (size_t i = 0; i < c->n; i++) {
 		c->alive[i] = sum(v->alive, from[i], from[i + 1]);
 		c->expected[i] = by_births ? all * sum(v->births, from[i], from[i + 1]) / births
-					   : all * (double)(from[i + 1] - from[i]) / (double)kept;
+					   : all * share_of_work(v, j, from[i], from[i + 1]);
 	}
 }
 

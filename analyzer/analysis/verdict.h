@@ -32,6 +32,7 @@ struct cohort_view {
 	double window_s, seen_s; /* seconds: of a window, of all of them */
 	/* Where epochs begin, in windows, rising; what is judged together begins and ends there. */
 	double edges[COHORT_WINDOWS];
+	double steps[COHORT_WINDOWS]; /* of the program, in each window; all 0: not known */
 	size_t edge_count;
 	bool wound_up; /* most of it was given back after the last birth, and that is not counted */
 	bool missed;

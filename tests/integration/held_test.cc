@@ -234,6 +234,37 @@ TEST_F(HeldPython, InObjectsModeGrowingSmallObjectsAreALeakOfTheirLine)
 			<< report["findings"][i].Print();
 }
 
+/* Nobody asks about each of them; `fragmentation` lists them all. */
+TEST_F(HeldPython, SmallHelpersAreOneLineOfTheTables)
+{
+	Command command;
+
+	command.argv = { SourcePath("build/venv/bin/python"), "-c",
+			 "import os, subprocess\n"
+			 "data = b'a' * (80 << 20)\n"
+			 "for _ in range(5): subprocess.run(['/bin/sleep', '0'], check=True)\n"
+			 "os._exit(0)\n" };
+	command.dir = dir.path;
+	command.env["MEMTRACE_QUIET"] = "1";
+	result = Execute(command);
+	ASSERT_TRUE(result.Exited(0)) << Describe(result);
+	report = Report(dir.File("trace.bin"));
+	EXPECT_EQ(report["small_processes"]["count"].Long(), 5);
+	EXPECT_GT(report["rss"].size(), 5u);
+	command.argv = { BuildPath("memtrace-report"), "--no-symbols", dir.File("trace.bin") };
+	command.traced = false;
+	std::string summary = Execute(command).out;
+	command.argv.insert(command.argv.begin() + 1, "fragmentation");
+	std::string all = Execute(command).out;
+	std::string helper = std::to_string(report["rss"][report["rss"].size() - 1]["pid"].Long()) +
+			     "  peak and end";
+
+	EXPECT_NE(summary.find("and 5 small helper processes"), std::string::npos) << summary;
+	EXPECT_EQ(summary.find(helper), std::string::npos) << summary;
+	EXPECT_NE(all.find(helper), std::string::npos) << all;
+	EXPECT_EQ(all.find("small helper processes"), std::string::npos) << all;
+}
+
 TEST_F(HeldPython, OfALargeArrayOnlyWhatWasTouchedIsInMemory)
 {
 	Run("large", 1024);
