@@ -68,6 +68,15 @@ std::string Place(const std::string &text)
 	return "(not found)";
 }
 
+/* NULL: the report has none of that kind. */
+Json FindingOf(const Json &report, const std::string &kind)
+{
+	for (size_t i = 0; i < report["findings"].size(); i++)
+		if (report["findings"][i]["kind"].Text() == kind)
+			return report["findings"][i];
+	return {};
+}
+
 /* What the script said it did: "epoch 1: 200 steps". */
 long Steps(const std::string &out)
 {
@@ -210,6 +219,58 @@ TEST_F(Demo, BothWorkersOfEachEpochAreNamed)
 		EXPECT_GT(p["inherited_live_bytes"].Long(), 0);
 	}
 	EXPECT_EQ(seen, (std::set<std::pair<long, long>>{ { 0, 0 }, { 0, 1 }, { 1, 0 }, { 1, 1 } }));
+}
+
+/* Every resident page has its class, by its own evidence; all but 3 % of them one with a name. */
+TEST_F(Demo, WhatIsResidentIsExplainedToThePage)
+{
+	Json report = Report(Trace()), rss = report["rss"];
+	std::set<long> explained;
+
+	for (size_t i = 0; i < rss.size(); i++) {
+		Json parts = rss[i]["parts"];
+		long sum = 0;
+
+		for (const char *part :
+		     { "live", "rounding", "heap_free_returnable", "heap_free_pinned", "python_free",
+		       "file", "shm", "stacks", "tool", "other", "untraced" })
+			sum += parts[part].Long();
+		EXPECT_EQ(sum, rss[i]["rss_bytes"].Long()) << rss[i].Print();
+		EXPECT_LE(parts["untraced"].Long(), rss[i]["rss_bytes"].Long() * 3 / 100)
+			<< rss[i]["untraced_ranges"].Print();
+		explained.insert(rss[i]["pid"].Long());
+	}
+	EXPECT_GE(explained.size(), 5u) << "the main process and two workers of two epochs";
+}
+
+/* The data set that the workers copy by reading it is named by the line that built it. */
+TEST_F(Demo, TheCopiedDataSetIsNamed)
+{
+	Json finding = FindingOf(Report(Trace()), "cow-blowup");
+
+	ASSERT_FALSE(finding.IsNull());
+	std::string title = finding["title"].Text();
+
+	EXPECT_TRUE(title.find(Place("pixels = [")) != std::string::npos ||
+		    title.find(Place("for x in range(SIDE")) != std::string::npos)
+		<< title;
+	EXPECT_EQ(finding["pids"].size(), 4u);
+}
+
+/* The lines of the summary: what the leak's held when the process held most. */
+TEST_F(Demo, LinesHaveWhatTheyHeldAtThePeak)
+{
+	Json report = Report(Trace()), places = report["places"];
+	long leaked = 0;
+
+	for (size_t i = 0; i < places.size(); i++) {
+		Json p = places[i];
+
+		if (p["place"].Text() == Place("native.leaky_normalise("))
+			leaked += p["at_peak_bytes"].Long();
+	}
+	EXPECT_GT(leaked, 0);
+	EXPECT_LE(leaked, Steps(traced.out) * leak_bytes);
 }
 
 } // namespace
