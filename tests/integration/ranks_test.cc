@@ -133,7 +133,9 @@ void ExpectReadable(const TempDir &dir, const Ranks &r)
 	}
 	EXPECT_GE(title, 0) << result.out;
 	EXPECT_LT(title, 20) << result.out;
-	EXPECT_EQ(groups, r.ranks) << result.out;
+	if (r.ranks * r.workers > 10) { /* few are listed one by one */
+		EXPECT_EQ(groups, r.ranks) << result.out;
+	}
 	EXPECT_LT(lines, 150) << result.out;
 }
 

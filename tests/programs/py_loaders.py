@@ -75,9 +75,20 @@ def collate(samples):
     return torch.stack(samples)  # the collate line
 
 
+def held_by(pid):
+    """Descriptors of memory files that a process holds."""
+    links = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            links.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except OSError:
+            pass
+    return [link for link in links if "/torch_" in link]
+
+
 def shared_files():
     """Inodes of memory files that this process maps, and descriptors of such files."""
-    mapped, held, size = set(), 0, 0
+    mapped, size = set(), 0
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         for line in maps:
             part = line.split(None, 5)
@@ -85,12 +96,7 @@ def shared_files():
                 mapped.add(part[4])
                 ends = part[0].split("-")
                 size += int(ends[1], 16) - int(ends[0], 16)
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            held += "/torch_" in os.readlink("/proc/self/fd/" + fd)
-        except OSError:
-            pass
-    return len(mapped), held, size
+    return len(mapped), len(held_by("self")), size
 
 
 def run(method, what):
@@ -103,7 +109,11 @@ def run(method, what):
         rounds = iter(loader)  # the loader's line
         if what == "linger":
             next(rounds)
-            time.sleep(1)
+            for _ in range(100):  # until all are made, or one of them came here ahead of its turn
+                if sum(len(held_by(w.pid)) for w in rounds._workers) >= 2 * WORKERS:
+                    break
+                time.sleep(0.05)
+            time.sleep(0.5)
             note(linger=True, files=shared_files())
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "orphan":
