@@ -68,15 +68,17 @@ ssize_t mt_sampler_slurp(const struct mt_ev_sample *s, const char *name, char *t
 	return mt_sys_slurp(path, text, size);
 }
 
-/* Some 0.5 us per open descriptor: a process with 20,000 of them is asked every few seconds. */
+/* Some 0.5 us per open descriptor: a process with 20,000 of them is asked every few seconds. The time is
+ * that of the CPU: what a busy machine makes of it is no reason to ask less. */
 static void descriptors_work(struct mt_thread *t, int last)
 {
-	uint64_t begin = mt_clock_monotonic_ns();
+	uint64_t begin = mt_clock_monotonic_ns(), had;
 
 	if (!last && begin < descriptors_not_before)
 		return;
+	had = mt_sampler_cpu_ns();
 	mt_sampler_descriptors(t);
-	descriptors_not_before = begin + (mt_clock_monotonic_ns() - begin) * 200;
+	descriptors_not_before = begin + (mt_sampler_cpu_ns() - had) * 200;
 }
 
 /* last: the process ends, everything that is not very costly is taken once more. */
@@ -105,7 +107,7 @@ static void sample(struct mt_thread *t, int last)
 	/* Nobody but an event can end a recording: the next one finds that somebody calls. */
 	if (mt_control_own.until_ns && start >= mt_control_own.until_ns)
 		__atomic_store_n(&mt_control.self.word, MT_CONTROL_CALL, __ATOMIC_RELAXED);
-	descriptors_work(t, last);
+	descriptors_work(t, last || __atomic_load_n(&mt_tick_ending, __ATOMIC_RELAXED));
 	if (mt_gpu_used)
 		mt_sampler_gpu(t);
 	mt_file_slot_sampled(start / MT_SLOT_TIME_NS);
