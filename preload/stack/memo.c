@@ -96,11 +96,23 @@ MT_READS_STACKS static void tell_apart(const struct mt_memo *m, struct mt_memo_s
 
 void mt_memo_clear(struct mt_memo *m)
 {
-	if (!m->used)
+	if (!m->filled)
 		return;
 	memset(m->sites, 0, sizeof(m->sites));
 	memset(m->paths, 0, sizeof(m->paths));
-	m->used = 0;
+	m->used = m->base;
+	m->filled = 0;
+}
+
+void mt_memo_child(struct mt_memo *m)
+{
+	const uint32_t all = sizeof(m->arena) / 8, own = MT_MEMO_CHILD_BYTES / 8;
+	uint32_t base = m->used < all - own ? m->used : all - own;
+
+	m->base = base;
+	m->end = base + own;
+	if (base < m->used) /* paths that are in use would be written over */
+		mt_memo_clear(m);
 }
 
 static struct mt_memo_site *site_take(struct mt_memo *m, uint64_t key)
@@ -146,8 +158,9 @@ void mt_memo_add(struct mt_memo *m, uintptr_t slot, uintptr_t rbp, int need,
 
 	if (count > MT_MEMO_WORDS_MAX || (checks[0].address - slot) / 8 > UINT16_MAX)
 		return;
-	if (m->used + units > sizeof(m->arena) / 8)
+	if (m->used + units > (m->end ? m->end : sizeof(m->arena) / 8))
 		mt_memo_clear(m);
+	m->filled = 1;
 	s = site_take(m, site_key(slot));
 	p = place_for(m, s, slot);
 	at = (uint16_t *)(&m->arena[m->used] + count);

@@ -20,9 +20,10 @@
 
 enum {
 	MT_MEMO_KEYS = 4, /* words besides the return address */
-	MT_MEMO_SITES_BITS = 12,
-	MT_MEMO_PATHS_BITS = 12,
-	MT_MEMO_BYTES = 1024 << 10, /* of words and offsets; touched as it fills */
+	MT_MEMO_SITES_BITS = 13,
+	MT_MEMO_PATHS_BITS = 13,
+	MT_MEMO_BYTES = 4096 << 10, /* of words and offsets; touched as it fills */
+	MT_MEMO_CHILD_BYTES = 256 << 10, /* of these, for a forked process */
 	MT_MEMO_WORDS_MAX = 400, /* longer paths are not worth the room */
 };
 
@@ -45,6 +46,8 @@ struct mt_memo_path {
 
 struct mt_memo {
 	uint32_t used; /* of the arena, units of 8 bytes */
+	uint32_t base, end; /* the part that may be written; end 0: all of it */
+	uint32_t filled; /* 1: there may be paths */
 	uint32_t turn; /* which of two places is given up next */
 	struct mt_memo_site sites[1 << MT_MEMO_SITES_BITS];
 	struct mt_memo_path paths[1 << MT_MEMO_PATHS_BITS];
@@ -67,5 +70,8 @@ void mt_memo_add(struct mt_memo *m, uintptr_t slot, uintptr_t rbp, int need,
 
 /* Forgets everything: another thread, other modules. */
 void mt_memo_clear(struct mt_memo *m);
+
+/* In a forked child: what is inherited stays shared, and a small part behind it is its own. */
+void mt_memo_child(struct mt_memo *m);
 
 #endif

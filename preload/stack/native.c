@@ -392,8 +392,10 @@ void mt_stack_child(struct mt_thread *t)
 	mt_verify_child();
 	mt_pycode_child();
 	mt_python_child(t);
-	if (c)
+	if (c) {
 		c->busy = 0;
+		mt_memo_child(&c->memo);
+	}
 }
 
 void mt_stack_forget(void)
