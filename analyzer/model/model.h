@@ -49,7 +49,8 @@ struct site {
 	uint64_t live_bytes,
 		live_count; /* CONTRACT: at each process's own end, latest generations */
 	uint64_t peak_bytes; /* highest in one process */
-	uint64_t at_peak_bytes; /* at each process's peak_live_time, latest generations; listed ones */
+	uint64_t
+		at_peak_bytes; /* at each process's peak_live_time, latest generations; listed ones */
 	uint64_t short_lived_count; /* lived less than MT_BRIEF_UNITS: model->brief_ns */
 	struct sampled *sampled; /* NULL: exact */
 	uint32_t first_use; /* index of first struct site_use in model->uses, sorted by process */

@@ -37,7 +37,8 @@ struct sorting {
 	VEC(struct resident_heap) heaps;
 	VEC(struct resident_pin) pins;
 	struct index pin_set;
-	uint64_t span_arena; /* the arena of CPython's that was looked at last: its first block, ... */
+	uint64_t
+		span_arena; /* the arena of CPython's that was looked at last: its first block, ... */
 	size_t span_first;
 	bool span_one_site; /* ... and whether all its blocks are of one site */
 };

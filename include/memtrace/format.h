@@ -71,7 +71,8 @@ struct mt_file_header {
 	uint64_t settled; /* atomic; for writers only: page cache was looked after up to here */
 	uint64_t
 		paid; /* atomic; bytes, at least, of frees of what was recorded in full before sampling began */
-	uint32_t warned; /* atomic; thresholds passed, each 0 to 3: of RAM, cgroup << 8, GPU n << 16 + 2n */
+	uint32_t
+		warned; /* atomic; thresholds passed, each 0 to 3: of RAM, cgroup << 8, GPU n << 16 + 2n */
 	uint8_t reserved1[12];
 	/* For writers only: per slot of the process table, when the pages of that process were last
 	 * walked, in units of 2^24 ns of CLOCK_MONOTONIC, bit 0 set; 0: not to be walked. Atomic */
