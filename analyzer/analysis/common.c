@@ -79,6 +79,14 @@ void put_peak(struct result *doc, struct rvalue *object, const char *key, uint64
 			     sampled_interval(v, &s->peak.bytes, s->step_bytes).high);
 }
 
+void put_at_peak(struct result *doc, struct rvalue *object, uint64_t v, const struct sampled *s)
+{
+	if (s)
+		r_null(doc, object, "at_peak_bytes");
+	else
+		put_count(doc, object, "at_peak_bytes", v);
+}
+
 void put_measured(struct result *doc, struct rvalue *object, const char *key, uint64_t v)
 {
 	if (v)

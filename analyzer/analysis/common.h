@@ -30,6 +30,8 @@ void put_peak(struct result *doc, struct rvalue *object, const char *key, uint64
 	      const struct sampled *s);
 /* Of a struct sampled *s or NULL: what put_estimate wants for a member such as live.bytes. */
 #define ESTIMATE(s, member) ((s) ? &(s)->member : NULL)
+/* "at_peak_bytes"; of samples nobody knows what they add up to at one moment: null. */
+void put_at_peak(struct result *doc, struct rvalue *object, uint64_t v, const struct sampled *s);
 /* The same, and null for 0: it was not measured. */
 void put_measured(struct result *doc, struct rvalue *object, const char *key, uint64_t v);
 /* null for NO_ID */

@@ -206,10 +206,7 @@ static void put_numbers(struct result *doc, struct rvalue *o, const struct place
 	double count = e ? e->step_count : 0, bytes = e ? e->step_bytes : 0;
 
 	put_count(doc, o, "sites", p->sites);
-	if (e)
-		r_null(doc, o, "at_peak_bytes");
-	else
-		put_count(doc, o, "at_peak_bytes", p->at_peak);
+	put_at_peak(doc, o, p->at_peak, e);
 	put_estimate(doc, o, "live_bytes", p->live, ESTIMATE(e, live.bytes), bytes);
 	put_estimate(doc, o, "live_count", p->count, ESTIMATE(e, live.count), count);
 	put_estimate(doc, o, "allocations", p->allocations, ESTIMATE(e, taken.count), count);

@@ -131,15 +131,6 @@ static void put_stack(struct analysis_input *in, struct result *doc, struct rval
 	stack_release(&st);
 }
 
-/* Of samples nobody knows what they add up to at one moment. */
-static void put_at_peak(struct result *doc, struct rvalue *o, uint64_t v, const struct sampled *e)
-{
-	if (e)
-		r_null(doc, o, "at_peak_bytes");
-	else
-		put_count(doc, o, "at_peak_bytes", v);
-}
-
 static void put_counts(struct result *doc, struct rvalue *o, const struct site_use *u)
 {
 	const struct sampled *e = u->sampled;

@@ -12,24 +12,12 @@
 #include <sstream>
 
 #include "support/harness.h"
+#include "support/queries.h"
 
 namespace memtrace_test
 {
 namespace
 {
-
-long LineOf(const std::string &text)
-{
-	std::istringstream lines(ReadAll(SourcePath("tests/programs/py_cow.py")));
-	long number = 0;
-
-	for (std::string line; std::getline(lines, line);) {
-		number++;
-		if (line.find(text) != std::string::npos)
-			return number;
-	}
-	return -1;
-}
 
 struct Worker {
 	std::string variant;
@@ -124,7 +112,7 @@ void ExpectBytes(const Worker &w)
 /* One finding, of that cause, that names the line that built the data. */
 void ExpectBlowup(const Worker &w, const std::string &cause)
 {
-	std::string line = "py_cow.py:" + std::to_string(LineOf("# " + w.variant));
+	std::string line = "py_cow.py:" + std::to_string(LineOf("tests/programs/py_cow.py", "# " + w.variant));
 
 	ASSERT_EQ(w.findings.size(), 1u) << w.variant;
 	EXPECT_NE(w.findings[0]["title"].Text().find(line + " "), std::string::npos)

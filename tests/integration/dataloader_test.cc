@@ -9,22 +9,22 @@
 #include <sstream>
 
 #include "support/harness.h"
+#include "support/queries.h"
 
 namespace memtrace_test {
 namespace {
+
+constexpr const char *kScript = "tests/programs/py_dataloader.py";
 
 class DataLoader : public testing::Test {
     protected:
 	void SetUp() override
 	{
 		std::string python = SourcePath("build/venv/bin/python");
-		Command probe;
 
-		probe.argv = { python, "-c", "import torch.utils.data" };
-		probe.traced = false;
-		if (!Exists(python) || !Execute(probe).Exited(0))
+		if (!HasTorch())
 			GTEST_SKIP() << "no torch in build/venv: scripts/install-deps brings it";
-		command.argv = { python, SourcePath("tests/programs/py_dataloader.py"),
+		command.argv = { python, SourcePath(kScript),
 				 dir.File("workers") };
 		command.dir = dir.path;
 		command.env["MEMTRACE_QUIET"] = "1";
@@ -35,38 +35,16 @@ class DataLoader : public testing::Test {
 	Command command;
 };
 
-/* Line of the script that holds this text, from 1. */
-long LineOf(const std::string &text)
-{
-	std::istringstream lines(ReadAll(SourcePath("tests/programs/py_dataloader.py")));
-	long number = 0;
-
-	for (std::string line; std::getline(lines, line);) {
-		number++;
-		if (line.find(text) != std::string::npos)
-			return number;
-	}
-	return -1;
-}
-
-Json ByPid(const Json &processes, long pid)
-{
-	for (size_t i = 0; i < processes.size(); i++)
-		if (processes[i]["pid"].Long() == pid)
-			return processes[i];
-	return {};
-}
-
 TEST_F(DataLoader, WorkersAreKnownWithTheirOwnTotals)
 {
 	Result traced = Execute(command);
 	std::istringstream lines(ReadAll(dir.File("workers")));
 	long latest = 0, workers = 0;
-	std::string loader = "py_dataloader.py:" + std::to_string(LineOf("for batch in loader"));
+	std::string loader = "py_dataloader.py:" + std::to_string(LineOf(kScript, "for batch in loader"));
 
 	ASSERT_TRUE(traced.Exited(0)) << Describe(traced);
 	Json json = Report(dir.File("trace.bin"));
-	Json processes = json["processes"], sites = json["sites"], line_site;
+	Json sites = json["sites"], line_site;
 
 	/* The largest sites are listed; this one holds megabytes. */
 	for (size_t i = 0; i < sites.size(); i++) {
@@ -75,7 +53,7 @@ TEST_F(DataLoader, WorkersAreKnownWithTheirOwnTotals)
 		for (size_t k = 0; k < stack.size(); k++)
 			if (stack[k]["language"].Text() == "python") {
 				if (stack[k]["function"].Text() == "start_worker" &&
-				    stack[k]["line"].Long() == LineOf("# the line") &&
+				    stack[k]["line"].Long() == LineOf(kScript, "# the line") &&
 				    s["live_bytes"].Long() > 1 << 20)
 					line_site = s;
 				break;
@@ -83,7 +61,7 @@ TEST_F(DataLoader, WorkersAreKnownWithTheirOwnTotals)
 	}
 	ASSERT_FALSE(line_site.IsNull()) << "no site at the line";
 	for (std::string line; std::getline(lines, line); workers++) {
-		Json truth = Json::Parse(line), p = ByPid(processes, truth["pid"].Long());
+		Json truth = Json::Parse(line), p = ByPid(json, truth["pid"].Long());
 		long found = -1;
 
 		ASSERT_FALSE(p.IsNull()) << line;
@@ -106,7 +84,7 @@ TEST_F(DataLoader, WorkersAreKnownWithTheirOwnTotals)
 	}
 	EXPECT_EQ(workers, 4);
 	EXPECT_EQ(line_site["live_bytes"].Long(), latest) << "only the latest generation";
-	EXPECT_EQ(processes[(size_t)0]["role"].Text(), "main");
+	EXPECT_EQ(json["processes"][(size_t)0]["role"].Text(), "main");
 	EXPECT_TRUE(json["trace"]["complete"].True()) << json["trace"].Print();
 	EXPECT_EQ(json["trace"]["lost_events"].Long(), 0);
 }

@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "support/harness.h"
+#include "support/queries.h"
 
 namespace memtrace_test {
 namespace {
@@ -66,15 +67,6 @@ std::string Place(const std::string &text)
 			return "train_demo.py:" + std::to_string(number);
 	}
 	return "(not found)";
-}
-
-/* NULL: the report has none of that kind. */
-Json FindingOf(const Json &report, const std::string &kind)
-{
-	for (size_t i = 0; i < report["findings"].size(); i++)
-		if (report["findings"][i]["kind"].Text() == kind)
-			return report["findings"][i];
-	return {};
 }
 
 /* What the script said it did: "epoch 1: 200 steps". */
@@ -228,16 +220,7 @@ TEST_F(Demo, WhatIsResidentIsExplainedToThePage)
 	std::set<long> explained;
 
 	for (size_t i = 0; i < rss.size(); i++) {
-		Json parts = rss[i]["parts"];
-		long sum = 0;
-
-		for (const char *part :
-		     { "live", "rounding", "heap_free_returnable", "heap_free_pinned", "python_free",
-		       "file", "shm", "stacks", "tool", "other", "untraced" })
-			sum += parts[part].Long();
-		EXPECT_EQ(sum, rss[i]["rss_bytes"].Long()) << rss[i].Print();
-		EXPECT_LE(parts["untraced"].Long(), rss[i]["rss_bytes"].Long() * 3 / 100)
-			<< rss[i]["untraced_ranges"].Print();
+		ExpectExplained(rss[i]);
 		explained.insert(rss[i]["pid"].Long());
 	}
 	EXPECT_GE(explained.size(), 5u) << "the main process and two workers of two epochs";

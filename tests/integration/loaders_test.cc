@@ -14,6 +14,7 @@
 #include <sstream>
 
 #include "support/harness.h"
+#include "support/queries.h"
 
 namespace memtrace_test
 {
@@ -28,11 +29,8 @@ class Loaders : public testing::Test
 	void SetUp() override
 	{
 		std::string python = SourcePath("build/venv/bin/python");
-		Command probe;
 
-		probe.argv = { python, "-c", "import torch.utils.data" };
-		probe.traced = false;
-		if (!Exists(python) || !Execute(probe).Exited(0))
+		if (!HasTorch())
 			GTEST_SKIP() << "no torch in build/venv: scripts/install-deps brings it";
 		command.argv = { python, SourcePath("tests/programs/py_loaders.py"),
 				 dir.File("facts") };
@@ -67,48 +65,16 @@ class Loaders : public testing::Test
 	std::vector<Json> workers;
 };
 
-long LineOf(const std::string &text)
-{
-	std::istringstream lines(ReadAll(SourcePath("tests/programs/py_loaders.py")));
-	long number = 0;
-
-	for (std::string line; std::getline(lines, line);) {
-		number++;
-		if (line.find(text) != std::string::npos)
-			return number;
-	}
-	return -1;
-}
-
 std::string PlaceOf(const std::string &text)
 {
-	return "py_loaders.py:" + std::to_string(LineOf(text));
-}
-
-Json ByPid(const Json &processes, long pid)
-{
-	for (size_t i = 0; i < processes.size(); i++)
-		if (processes[i]["pid"].Long() == pid &&
-		    processes[i]["end"]["kind"].Text() != "exec")
-			return processes[i];
-	return {};
-}
-
-std::vector<Json> Findings(const Json &json, const std::string &kind)
-{
-	std::vector<Json> found;
-
-	for (size_t i = 0; i < json["findings"].size(); i++)
-		if (json["findings"][i]["kind"].Text() == kind)
-			found.push_back(json["findings"][i]);
-	return found;
+	return "py_loaders.py:" + std::to_string(LineOf("tests/programs/py_loaders.py", text));
 }
 
 /* Every worker is known by its index, its loader's line and how it was started. */
 void ExpectWorkers(const Json &json, const std::vector<Json> &workers, const std::string &method)
 {
 	for (const Json &truth : workers) {
-		Json p = ByPid(json["processes"], truth["pid"].Long());
+		Json p = ByPid(json, truth["pid"].Long());
 
 		EXPECT_EQ(p["role"].Text(), "dataloader-worker") << p.Print();
 		EXPECT_EQ(p["worker"]["index"].Long(), truth["worker"].Long());
@@ -122,7 +88,7 @@ void ExpectWorkers(const Json &json, const std::vector<Json> &workers, const std
 
 void ExpectCopies(const Json &json, const std::vector<Json> &workers, const std::string &method)
 {
-	std::vector<Json> copies = Findings(json, "per-worker-copy");
+	std::vector<Json> copies = FindingsOf(json, "per-worker-copy");
 	double data = workers[0]["data"].Number();
 
 	ASSERT_EQ(copies.size(), 1u) << json["findings"].Print();
@@ -151,14 +117,14 @@ TEST_F(Loaders, WorkersOfAForkServerHoldCopies)
 	ExpectWorkers(json, workers, "forkserver");
 	ExpectCopies(json, workers, "forkserver");
 	for (const Json &truth : workers)
-		EXPECT_EQ(ByPid(json["processes"], truth["ppid"].Long())["role"].Text(),
+		EXPECT_EQ(ByPid(json, truth["ppid"].Long())["role"].Text(),
 			  "forkserver");
 }
 
 TEST_F(Loaders, AForkedWorkersCacheIsOnePerWorker)
 {
 	Json json = Run({ "fork", "cache" });
-	std::vector<Json> copies = Findings(json, "per-worker-copy");
+	std::vector<Json> copies = FindingsOf(json, "per-worker-copy");
 
 	ExpectWorkers(json, workers, "fork");
 	ASSERT_EQ(copies.size(), 1u) << json["findings"].Print();
@@ -172,8 +138,8 @@ TEST_F(Loaders, KeptBatchesAreFoundWithTheirLineAndHolder)
 {
 	Json json = Run({ "fork", "keep" });
 	Json shm = json["shm"], truth = main_fact["files"];
-	Json holder = ByPid(json["processes"], main_fact["pid"].Long());
-	std::vector<Json> leaks = Findings(json, "shm-leak");
+	Json holder = ByPid(json, main_fact["pid"].Long());
+	std::vector<Json> leaks = FindingsOf(json, "shm-leak");
 	long bytes = 0, descriptors = 0, held = 0;
 
 	ExpectWorkers(json, workers, "fork");
@@ -207,7 +173,7 @@ TEST_F(Loaders, KeptBatchesAreFoundWithTheirLineAndHolder)
 TEST_F(Loaders, KeptBatchesWithNamesAreFoundToo)
 {
 	Json json = Run({ "fork", "keep", "file_system" });
-	std::vector<Json> leaks = Findings(json, "shm-leak");
+	std::vector<Json> leaks = FindingsOf(json, "shm-leak");
 
 	ASSERT_EQ(leaks.size(), 1u) << json["findings"].Print();
 	/* The kernel shows whole pages of them, and each has a count of its users before the data. */
@@ -220,7 +186,7 @@ TEST_F(Loaders, ClonesAreNoLeakAndPrefetchIsShown)
 {
 	Json json = Run({ "fork", "clone" }), flight = json["shm_in_flight"][(size_t)0];
 
-	EXPECT_TRUE(Findings(json, "shm-leak").empty()) << json["findings"].Print();
+	EXPECT_TRUE(FindingsOf(json, "shm-leak").empty()) << json["findings"].Print();
 	EXPECT_EQ(json["shm_in_flight"].size(), 1u);
 	EXPECT_EQ(flight["loader"].Text(), PlaceOf("# the loader's line"));
 	EXPECT_EQ(flight["workers"].Long(), 2);
@@ -263,7 +229,7 @@ TEST_F(Loaders, WorkersThatOutliveTheirParentAreNamed)
 		usleep(50000);
 	}
 	Json json = Report(dir.File("trace.bin"));
-	std::vector<Json> orphans = Findings(json, "orphan-worker");
+	std::vector<Json> orphans = FindingsOf(json, "orphan-worker");
 
 	ExpectWorkers(json, workers, "fork");
 	ASSERT_EQ(orphans.size(), 1u) << json["findings"].Print();
@@ -313,7 +279,7 @@ TEST_F(Loaders, RanksOfTorchrunAreKnownWithTheirLoaders)
 	EXPECT_EQ(indices[0], (std::set<long>{ 0, 1 }));
 	EXPECT_EQ(indices[1], (std::set<long>{ 0, 1 }));
 	EXPECT_TRUE(json["trace"]["complete"].True()) << json["trace"].Print();
-	std::vector<Json> copies = Findings(json, "per-worker-copy");
+	std::vector<Json> copies = FindingsOf(json, "per-worker-copy");
 	ASSERT_EQ(copies.size(), 1u) << "of both ranks at once: " << json["findings"].Print();
 	EXPECT_EQ(copies[0]["procs"].size(), 4u);
 	EXPECT_EQ(copies[0]["evidence"]["ranks"].Long(), 2);

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "support/harness.h"
+#include "support/queries.h"
 #include "support/interpreters.h"
 
 using namespace memtrace_test;
@@ -37,40 +38,6 @@ Json Allocator(const Json &report, const std::string &name)
 		if (report["fragmentation"][i]["pid"].Long() == pid &&
 		    report["fragmentation"][i]["allocator"].Text() == name)
 			return report["fragmentation"][i];
-	return Json();
-}
-
-void ExpectExplained(const Json &rss)
-{
-	const char *parts[] = { "live",
-				"rounding",
-				"heap_free_returnable",
-				"heap_free_pinned",
-				"python_free",
-				"file",
-				"shm",
-				"stacks",
-				"tool",
-				"other",
-				"untraced" };
-	long sum = 0, total = rss["rss_bytes"].Long();
-
-	for (const char *part : parts) {
-		EXPECT_GE(rss["parts"][part].Long(), 0) << part;
-		sum += rss["parts"][part].Long();
-	}
-	EXPECT_EQ(sum, total) << rss.Print();
-	EXPECT_LE(rss["parts"]["untraced"].Long(), total * 3 / 100)
-		<< rss["untraced_ranges"].Print();
-	// The kernel's counter lags behind by some pages of each CPU.
-	EXPECT_NEAR(rss["vmrss_bytes"].Number(), total, std::max(total / 100.0, 64 * 4096.0));
-}
-
-Json Finding(const Json &report, const std::string &kind)
-{
-	for (size_t i = 0; i < report["findings"].size(); i++)
-		if (report["findings"][i]["kind"].Text() == kind)
-			return report["findings"][i];
 	return Json();
 }
 
@@ -131,9 +98,9 @@ TEST(Resident, WholeFreePagesAreWhatTrimGivesBack)
 	ExpectPredicted(held);
 	EXPECT_GT(held.trimmed, 30 * MIB);
 	EXPECT_NEAR(Allocator(held.report, "glibc")["live_bytes"].Long(), held.live, 50000);
-	EXPECT_EQ(Finding(held.report, "fragmentation-returnable")["severity"].Text(), "warning");
-	EXPECT_TRUE(Finding(held.report, "fragmentation-pinned").IsNull());
-	EXPECT_TRUE(Finding(held.report, "leak").IsNull() || held.live < 2 * MIB);
+	EXPECT_EQ(FindingOf(held.report, "fragmentation-returnable")["severity"].Text(), "warning");
+	EXPECT_TRUE(FindingOf(held.report, "fragmentation-pinned").IsNull());
+	EXPECT_TRUE(FindingOf(held.report, "leak").IsNull() || held.live < 2 * MIB);
 }
 
 TEST(Resident, PagesWithASmallBlockOnEachArePinnedByItsSite)
@@ -142,13 +109,13 @@ TEST(Resident, PagesWithASmallBlockOnEachArePinnedByItsSite)
 	Json glibc = Allocator(held.report, "glibc"), finding;
 
 	ExpectPredicted(held);
-	finding = Finding(held.report, "fragmentation-pinned");
+	finding = FindingOf(held.report, "fragmentation-pinned");
 	EXPECT_EQ(finding["severity"].Text(), "warning");
 	EXPECT_NE(finding["title"].Text().find("beside blocks of held"), std::string::npos)
 		<< finding["title"].Text();
 	EXPECT_NE(held.text.find("pages where only blocks of held.c:"), std::string::npos)
 		<< held.text;
-	EXPECT_TRUE(Finding(held.report, "fragmentation-returnable").IsNull());
+	EXPECT_TRUE(FindingOf(held.report, "fragmentation-returnable").IsNull());
 	// One page of 4,000 freed bytes and one block of 64, 10,000 times.
 	EXPECT_NEAR(glibc["pinned_bytes"].Number(), 39 * MIB, 39 * MIB * 0.05);
 	Json pin = glibc["pinning_sites"][size_t(0)];
@@ -160,7 +127,7 @@ TEST(Resident, PagesWithASmallBlockOnEachArePinnedByItsSite)
 TEST(Resident, OneSurvivorOnTopOfTheHeapIsNamed)
 {
 	Held held = RunHeld("top", 16);
-	Json finding = Finding(held.report, "fragmentation-returnable");
+	Json finding = FindingOf(held.report, "fragmentation-returnable");
 
 	ExpectPredicted(held);
 	EXPECT_GT(held.trimmed, 60 * MIB);
@@ -222,7 +189,7 @@ TEST(Resident, OtherAllocatorsAreNamedAndNotTakenForGlibc)
 		std::string short_name = name;
 		short_name = short_name.substr(0, short_name.find('_'));
 		Json allocator = Allocator(report, short_name);
-		Json finding = Finding(report, "fragmentation-returnable");
+		Json finding = FindingOf(report, "fragmentation-returnable");
 
 		ASSERT_FALSE(allocator.IsNull()) << report["fragmentation"].Print();
 		EXPECT_LT(Allocator(report, "glibc")["resident_bytes"].Long(), MIB);
@@ -233,9 +200,9 @@ TEST(Resident, OtherAllocatorsAreNamedAndNotTakenForGlibc)
 		EXPECT_NE(finding["title"].Text().find(short_name), std::string::npos)
 			<< finding.Print();
 		EXPECT_EQ(finding["advice"].Text().find("malloc_trim"), std::string::npos);
-		EXPECT_TRUE(Finding(report, "fragmentation-pinned").IsNull());
+		EXPECT_TRUE(FindingOf(report, "fragmentation-pinned").IsNull());
 		// 40 MB that were there for some milliseconds and are freed again are no leak.
-		EXPECT_LT(Finding(report, "leak")["bytes"].Number(), 2 * MIB);
+		EXPECT_LT(FindingOf(report, "leak")["bytes"].Number(), 2 * MIB);
 	}
 	if (!met)
 		GTEST_SKIP() << "none of them is installed";
@@ -268,7 +235,7 @@ TEST(Resident, PlainPythonIsExplained)
 	ASSERT_TRUE(result.Exited(0)) << Describe(result);
 	Json report = Report(dir.File("trace.bin")), rss = AtEnd(report, "rss");
 	ExpectExplained(rss);
-	EXPECT_TRUE(Finding(report, "uncovered-memory").IsNull());
+	EXPECT_TRUE(FindingOf(report, "uncovered-memory").IsNull());
 	EXPECT_GT(rss["file_reclaimable_bytes"].Long(), MIB);
 	long libc = -1;
 	for (size_t i = 0; i < rss["named"].size(); i++)
@@ -314,7 +281,7 @@ TEST(Resident, ConvolutionsOfManyShapesLeaveMemoryHeldNotExplainedAway)
 				<< with["findings"][i].Print();
 		}
 	if (returnable * 10 > rss["rss_bytes"].Long()) {
-		EXPECT_FALSE(Finding(report, "fragmentation-returnable").IsNull());
+		EXPECT_FALSE(FindingOf(report, "fragmentation-returnable").IsNull());
 	}
 }
 
@@ -369,7 +336,7 @@ TEST(Resident, PythonsPoolsAreReadAsTheInterpreterCountsThem)
 			    free_pools * 0.02 + MIB / 2);
 		EXPECT_NEAR(rss["parts"]["python_free"].Long(), free_pools + available,
 			    (free_pools + available) * 0.05 + MIB / 2);
-		EXPECT_FALSE(Finding(report, "python-fragmentation").IsNull());
+		EXPECT_FALSE(FindingOf(report, "python-fragmentation").IsNull());
 	}
 	EXPECT_GT(met, 0u);
 }

@@ -17,6 +17,7 @@
 #include <sstream>
 
 #include "support/harness.h"
+#include "support/queries.h"
 #include "support/interpreters.h"
 
 namespace memtrace_test
@@ -29,27 +30,6 @@ void Sleep(double seconds)
 	struct timespec t = { (time_t)seconds, (long)((seconds - (double)(long)seconds) * 1e9) };
 
 	nanosleep(&t, nullptr);
-}
-
-Json ByPid(const Json &json, long pid)
-{
-	Json processes = json["processes"];
-
-	for (size_t i = 0; i < processes.size(); i++)
-		if (processes[i]["pid"].Long() == pid &&
-		    processes[i]["end"]["kind"].Text() != "exec")
-			return processes[i];
-	return {};
-}
-
-std::vector<Json> Findings(const Json &json, const std::string &kind)
-{
-	std::vector<Json> found;
-
-	for (size_t i = 0; i < json["findings"].size(); i++)
-		if (json["findings"][i]["kind"].Text() == kind)
-			found.push_back(json["findings"][i]);
-	return found;
 }
 
 /* ---- what is measured ------------------------------------------------------------------------- */
@@ -225,7 +205,7 @@ TEST(Ends, TheDriverTellsWhatEndedTheFirstProcess)
 
 	EXPECT_EQ(main["end"]["kind"].Text(), "signal") << main.Print();
 	EXPECT_EQ(main["end"]["code"].Long(), SIGKILL);
-	std::vector<Json> killed = Findings(json, "killed");
+	std::vector<Json> killed = FindingsOf(json, "killed");
 	ASSERT_EQ(killed.size(), 1u) << json["findings"].Print();
 	EXPECT_NE(killed[0]["title"].Text().find("SIGKILL"), std::string::npos);
 }
@@ -278,7 +258,7 @@ TEST_F(OutOfMemory, IsNamedAsTheCauseThoughNobodyIsLeft)
 	Result r = Execute(c);
 	ASSERT_TRUE(r.Exited(137)) << Describe(r);
 	Json json = Report(dir.File("trace.bin"));
-	std::vector<Json> killed = Findings(json, "killed");
+	std::vector<Json> killed = FindingsOf(json, "killed");
 
 	ASSERT_EQ(killed.size(), 1u) << json["findings"].Print();
 	EXPECT_GE(killed[0]["evidence"]["oom_kills"].Long(), 1);
@@ -425,7 +405,7 @@ TEST(SharedMemory, NamesLeftBehindAreFoundWithWhoMadeThem)
 
 	EXPECT_EQ(shm_unlink((stem + "mine").c_str()), 0);
 	EXPECT_EQ(shm_unlink((stem + "childs").c_str()), 0);
-	std::vector<Json> left = Findings(json, "shm-leak");
+	std::vector<Json> left = FindingsOf(json, "shm-leak");
 	ASSERT_EQ(left.size(), 1u) << json["findings"].Print();
 	EXPECT_EQ(left[0]["bytes"].Long(), 6 << 20);
 	EXPECT_EQ(left[0]["evidence"]["objects"].Long(), 2);

@@ -102,12 +102,4 @@ std::vector<Json> Records(const std::string &trace, const std::string &name)
 	return found;
 }
 
-Json FindingOf(const Json &report, const std::string &kind)
-{
-	for (size_t i = 0; i < report["findings"].size(); i++)
-		if (report["findings"][i]["kind"].Text() == kind)
-			return report["findings"][i];
-	return Json();
-}
-
 } // namespace memtrace_test

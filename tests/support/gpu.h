@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "support/harness.h"
+#include "support/queries.h"
 
 namespace memtrace_test
 {
@@ -26,9 +27,6 @@ void ExpectLedger(const TempDir &dir, const std::string &out, long under_way = 0
 
 /* The records of that name in a trace, as JSON lines. */
 std::vector<Json> Records(const std::string &trace, const std::string &name);
-
-/* The first finding of that kind, or a null. */
-Json FindingOf(const Json &report, const std::string &kind);
 
 } // namespace memtrace_test
 
