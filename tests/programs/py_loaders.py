@@ -109,12 +109,17 @@ def run(method, what):
         rounds = iter(loader)  # the loader's line
         if what == "linger":
             next(rounds)
-            for _ in range(100):  # until all are made, or one of them came here ahead of its turn
-                if sum(len(held_by(w.pid)) for w in rounds._workers) >= 2 * WORKERS:
+            # All that were asked for are made: they wait in their workers, but for those that came
+            # here ahead of their turn, whose entry has the data beside the worker's number.
+            early = sum(len(entry) == 2 for entry in rounds._task_info.values())
+            waiting = 0
+            for _ in range(1200):
+                waiting = sum(len(held_by(w.pid)) for w in rounds._workers)
+                if waiting == 2 * WORKERS - early:
                     break
                 time.sleep(0.05)
-            time.sleep(0.5)
-            note(linger=True, files=shared_files())
+            time.sleep(0.5)  # a process of the tree looks at shared memory on its clock
+            note(linger=True, waiting=waiting, files=shared_files())
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "orphan":
             while not os.path.exists(sys.argv[1]):
