@@ -421,7 +421,9 @@ static void registered(struct replay *r, const struct mt_ev_gpu_pin *e)
 		}
 	if (!e->size || e->size > MAX_BLOCK_BYTES)
 		return;
-	*vec_push(&g->pins) = (struct gpu_pin){ e->addr, e->size };
+	*vec_push(&g->pins) = (struct gpu_pin){
+		e->addr, e->size, replay_site(r, e->native, e->python, MT_KIND_PINNED)
+	};
 	g->out->registered += e->size;
 	if (g->out->registered > g->out->registered_peak)
 		g->out->registered_peak = g->out->registered;
