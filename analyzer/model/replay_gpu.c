@@ -404,6 +404,7 @@ static void used(struct replay *r, const struct mt_ev_gpu_used *e)
 	d->used = e->own;
 	d->all_used = e->all;
 	/* Only now: later memory comes and goes, and the driver's number stays as it was. */
+	d->from = d->used ? GPU_FROM_PROGRAM : d->from;
 	if (d->used)
 		d->unattributed = d->used - 1 > tracked ? d->used - tracked : 1;
 	gpu_note(r, d);
