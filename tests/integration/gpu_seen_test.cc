@@ -263,3 +263,68 @@ TEST(GpuSeen, IsNotAskedWhereThereIsNothingToAsk)
 		EXPECT_EQ(s.Log(), "");
 	}
 }
+
+/* After an attach nobody watches: top asks for itself, shows it where the trace has nothing, and an
+ * NVML that fails leaves the view as it is. */
+TEST(GpuSeen, TopAsksWhereTheTraceHasNothing)
+{
+	TempDir dir;
+	Command program, attach, top;
+	Result r;
+	Json list;
+
+	program.argv = { BuildPath("programs/gpu_seen"), "8:self:512", "4:self:100" };
+	program.dir = dir.path;
+	program.traced = false;
+	program.env = { { "LD_LIBRARY_PATH", BuildPath("programs/cuda") },
+			{ "FAKE_NVML_FILE", dir.File("clients") } };
+	attach = top = program;
+	Running running(program);
+	ASSERT_TRUE(Until([&] { return Count(running.OutSoFar(), "client") == 2; }));
+	attach.argv = { BuildPath("memtrace"), "attach", std::to_string(running.pid), "--tree",
+			"--out", dir.File("trace.bin") };
+	r = Execute(attach);
+	ASSERT_TRUE(r.Exited(0)) << Describe(r);
+	top.argv = { BuildPath("memtrace"), "top", std::to_string(running.pid), "--once" };
+	r = Execute(top);
+	EXPECT_TRUE(r.Exited(0)) << Describe(r);
+	EXPECT_NE(r.out.find(" 520.0M "), std::string::npos) << r.out;
+	EXPECT_NE(r.out.find(" 104.0M "), std::string::npos) << r.out;
+	top.argv.push_back("--json");
+	list = Json::Parse(Execute(top).out)["processes"];
+	ASSERT_EQ(list.size(), 2u);
+	for (size_t i = 0; i < 2; i++) {
+		EXPECT_TRUE(list[i]["device_bytes"].IsNull());
+		EXPECT_EQ(list[i]["device_driver_bytes"].Long(),
+			  (list[i]["pid"].Long() == running.pid ? 520 : 104) * kMiB);
+	}
+	for (const char *trouble : { "FAKE_NVML_FAIL", "FAKE_NVML_HANG" }) {
+		top.env[trouble] = "init";
+		r = Execute(top);
+		EXPECT_TRUE(r.Exited(0)) << Describe(r);
+		EXPECT_EQ(r.err, "") << "nothing is said of it";
+		list = Json::Parse(r.out)["processes"];
+		EXPECT_EQ(list.size(), 2u) << r.out;
+		EXPECT_TRUE(list[(size_t)0]["device_driver_bytes"].IsNull());
+	}
+	EXPECT_EQ(Count(ReadAll("/proc/" + std::to_string(running.pid) + "/maps"), "nvidia-ml"), 0);
+	std::ofstream(dir.File("go")).close();
+	EXPECT_TRUE(running.Wait().Exited(0));
+}
+
+/* Under `memtrace run` the trace has it. */
+TEST(GpuSeen, TopShowsWhatTheTraceWasTold)
+{
+	Seen s({ "8:self:512" });
+	Command top;
+	Json p;
+
+	ASSERT_TRUE(s.Asked(1));
+	ASSERT_TRUE(s.Told(1));
+	top.argv = { BuildPath("memtrace"), "top", s.dir.File("trace.bin"), "--once", "--json" };
+	top.traced = false;
+	p = Json::Parse(Execute(top).out)["processes"][(size_t)0];
+	EXPECT_EQ(p["device_bytes"].Long(), 8 * kMiB);
+	EXPECT_EQ(p["device_driver_bytes"].Long(), 520 * kMiB);
+	s.End();
+}
