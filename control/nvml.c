@@ -252,9 +252,8 @@ int nvml_next(struct nvml *n, struct nvml_answer *out)
 
 	if (!n->helper || n->over)
 		return 0;
-	for (;;) {
-		got = read(n->fd, out,
-			   sizeof(*out)); /* whole: pipes don't split what is so small */
+	for (;;) { /* each in one piece: pipes don't split what is so small */
+		got = read(n->fd, out, sizeof(*out));
 		if (got == (ssize_t)sizeof(*out)) {
 			n->heard = monotonic_ns();
 			if (out->clients)
@@ -322,6 +321,8 @@ pid_t nvml_match(uint32_t client, int (*is_ours)(void *arg, pid_t number, pid_t 
 			return number;
 		p = end;
 	}
+	if (got <= 0 && is_ours(arg, (pid_t)client, (pid_t)client)) /* gone in the meantime */
+		return (pid_t)client;
 	/* In a container the number may be of the host, and this process have it by chance. */
 	*is_other = got > 0 && in_initial_namespace();
 	return 0;

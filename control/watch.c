@@ -352,15 +352,16 @@ static void sample_silent(void)
 
 static struct nvml nvml;
 
-/* The start tells it from another process that has this number in a namespace of its own. */
+/* The start tells it from another process that has this number in a namespace of its own; one that is
+ * gone is told by its number. */
 static int is_of_tree(void *arg, pid_t number, pid_t in_proc)
 {
 	uint64_t start = process_start(in_proc);
 
 	(void)arg;
-	for (size_t i = 0; i < MT_PROC_SLOTS && start; i++)
+	for (size_t i = 0; i < MT_PROC_SLOTS; i++)
 		if (__atomic_load_n(&watch.slots[i].pid, __ATOMIC_ACQUIRE) == (uint32_t)number &&
-		    watch.slots[i].start == start)
+		    (!start || watch.slots[i].start == start))
 			return 1;
 	return 0;
 }

@@ -10,6 +10,10 @@
 #include "model/gpu.h"
 #include "model/internal.h"
 
+/* A call is recorded after it took memory, and before it gives it back: in between the driver knows
+ * better. So long before and after an answer nothing may have changed: such calls take milliseconds. */
+#define MARGIN_NS 20000000
+
 static struct gpu_device *device_of(const struct builder *b, uint32_t id, const uint8_t uuid[16])
 {
 	struct gpu_process *g = id == NO_ID ? NULL : b->processes.items[id].gpu;
@@ -33,8 +37,8 @@ static const struct gpu_point *tracked_at(const struct gpu_device *d, int64_t fr
 		else
 			high = mid;
 	}
-	if (!low || d->points[low - 1].settled > from ||
-	    (low < d->point_count && d->points[low].time <= to))
+	if (!low || d->points[low - 1].settled > from - MARGIN_NS ||
+	    (low < d->point_count && d->points[low].time <= to + MARGIN_NS))
 		return NULL;
 	return &d->points[low - 1];
 }
@@ -49,10 +53,10 @@ static struct gpu_device *only_user(const struct builder *b, const struct gpu_se
 		struct gpu_device *d = b->procs.items[i].trace == s->trace
 					       ? device_of(b, i, s->uuid)
 					       : NULL;
-
 		bool has_ended = p->end_kind != END_RUNNING && p->end_kind != END_UNKNOWN;
 
-		if (!d || p->start > s->from || (has_ended && p->end < s->from))
+		if (!d || !d->point_count || d->points[0].time > s->from ||
+		    (has_ended && p->end < s->from))
 			continue;
 		if (found)
 			return NULL;

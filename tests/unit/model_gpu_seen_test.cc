@@ -111,6 +111,23 @@ TEST(GpuSeenModel, AnAnswerDuringWhichMemoryWasTakenDoesNotCount)
 	EXPECT_EQ(Unattributed(later, 100), 520);
 }
 
+/* The driver may have served a call already that is recorded when it returns, and the other way about
+ * not yet a free: an answer so near to either is none. */
+TEST(GpuSeenModel, NorDoesOneNextToACall)
+{
+	for (uint64_t call : { 490, 511 }) {
+		TraceWriter w;
+		Stream &p = w.process(Root()), &watcher = Watcher(w);
+
+		Use(p, 10 * kMs, 8 * kMiB);
+		Use(p, call * kMs, 4 * kMiB);
+		See(watcher, 500 * kMs, 100, 520);
+		Replayed run(w);
+
+		EXPECT_EQ(Unattributed(run, 100), -1) << call;
+	}
+}
+
 TEST(GpuSeenModel, NothingIsKnownOfWhatIsNotToldOrNotTheProcesss)
 {
 	TraceWriter w;
