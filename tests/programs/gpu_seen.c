@@ -5,7 +5,7 @@
  *                               NVML is to say that PID ("self", or a number) uses MORE MiB beyond
  *                               that ("NA": that it does not say)
  *
- * All stay until there is a file "go". Each prints its pid, and whether it has NVML loaded.
+ * All stay until there is a file "go", or for GPU_SEEN_MS milliseconds. Each prints its pid, and whether it has NVML loaded.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -55,6 +55,7 @@ static int be_client(char *text)
 	void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
 	char *pid = strchr(text, ':'), *more = pid ? strchr(pid + 1, ':') : NULL;
 	int (*init)(unsigned int) = NULL, (*take)(CUptr *, size_t) = NULL;
+	const char *ms = getenv("GPU_SEEN_MS");
 	size_t mib = (size_t)atoi(text);
 	CUptr p;
 
@@ -68,7 +69,7 @@ static int be_client(char *text)
 	claim(mib, pid + 1, more);
 	printf("client pid=%d\n", (int)getpid());
 	fflush(stdout);
-	for (int i = 0; i < 6000 && access("go", F_OK) < 0; i++) {
+	for (int i = 0; i < (ms ? atoi(ms) / 10 : 6000) && access("go", F_OK) < 0; i++) {
 		kept = malloc(16); /* who makes no event can't be attached to */
 		free(kept);
 		usleep(10000);
