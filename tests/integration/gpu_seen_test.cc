@@ -257,8 +257,10 @@ TEST(GpuSeen, IsNotAskedWhereThereIsNothingToAsk)
 		EXPECT_EQ(s.Log(), "");
 	}
 	{
-		Seen s({}); /* a program without a GPU */
+		Seen s({ "none" }); /* a program without a GPU */
 
+		ASSERT_TRUE(Until([&] { return Count(s.running->OutSoFar(), "client") == 1; }));
+		usleep(300000);
 		s.End();
 		EXPECT_EQ(s.Log(), "");
 	}

@@ -5,6 +5,8 @@
  *                               NVML is to say that PID ("self", or a number) uses MORE MiB beyond
  *                               that ("NA": that it does not say)
  *
+ * "none" is a process that uses no GPU.
+ *
  * All stay until there is a file "go", or for GPU_SEEN_MS milliseconds. Each prints its pid, and whether it has NVML loaded.
  *
  * SPDX-License-Identifier: Apache-2.0
@@ -50,12 +52,11 @@ static int has_nvml(void)
 	return found;
 }
 
-static int be_client(char *text)
+static int take_and_claim(char *text)
 {
 	void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
 	char *pid = strchr(text, ':'), *more = pid ? strchr(pid + 1, ':') : NULL;
 	int (*init)(unsigned int) = NULL, (*take)(CUptr *, size_t) = NULL;
-	const char *ms = getenv("GPU_SEEN_MS");
 	size_t mib = (size_t)atoi(text);
 	CUptr p;
 
@@ -67,6 +68,15 @@ static int be_client(char *text)
 	if (init(0) != 0 || take(&p, mib << 20) != 0)
 		return 2;
 	claim(mib, pid + 1, more);
+	return 0;
+}
+
+static int be_client(char *text)
+{
+	const char *ms = getenv("GPU_SEEN_MS");
+
+	if (strcmp(text, "none") && take_and_claim(text))
+		return 2;
 	printf("client pid=%d\n", (int)getpid());
 	fflush(stdout);
 	for (int i = 0; i < (ms ? atoi(ms) / 10 : 6000) && access("go", F_OK) < 0; i++) {

@@ -155,6 +155,10 @@ TEST(GpuSeenModel, ANamelessClientIsTheOnlyProcessThatUsesTheDevice)
 	See(watcher, 300 * kMs, 0, 520);
 	Use(q, 500 * kMs, 2 * kMiB);
 	See(watcher, 600 * kMs, 0, 900); /* of whom? */
+	Replayed both(w);
+	EXPECT_EQ(Unattributed(both, 100), 512) << "as it was";
+	EXPECT_EQ(Unattributed(both, 200), -1);
+
 	end.time = 700 * kMs;
 	p.put(end);
 	See(watcher, 800 * kMs, 0, 102); /* one is left */
