@@ -45,13 +45,10 @@ static void hidden(struct terminal *t, const struct rvalue *processes)
 		strbuf_addf(&line, "  pid %" PRId64 ": ", r_get_int(p, "pid"));
 		if (r_has(p, "unattributed_bytes")) {
 			text_size(&line, r_get(p, "unattributed_bytes"));
-			strbuf_addstr(&line,
-				      " beyond what calls took (contexts, kernels), says NVML "
-				      "when asked by ");
-			strbuf_addstr(&line, text_member(p, "unattributed_from"));
+			strbuf_addf(&line, " that no call shows (NVML, asked by %s)",
+				    text_member(p, "unattributed_from"));
 		} else {
-			strbuf_addstr(&line, "what no call shows (contexts, kernels) was not "
-					     "measured");
+			strbuf_addstr(&line, "what no call shows was not measured");
 		}
 		text_line(&t->text, STYLE_NONE, line.buf);
 	}

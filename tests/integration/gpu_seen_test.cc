@@ -148,6 +148,16 @@ TEST(GpuSeen, EachProcessHasTheDriversNumberOfIt)
 	for (const auto &client : Facts(s.result.out, "client"))
 		EXPECT_EQ(Count(log, " " + std::to_string(client.at("pid")) + " "), 0) << log;
 
+	Command gpu; /* in words, too */
+	Result said;
+
+	gpu.traced = false;
+	gpu.argv = { BuildPath("memtrace-report"), "gpu", s.dir.File("trace.bin") };
+	said = Execute(gpu);
+	EXPECT_NE(said.out.find("100.0 MiB that no call shows (NVML, asked by memtrace run)"),
+		  std::string::npos)
+		<< said.out;
+
 	Command c; /* and PyTorch's page, which shows one process, is said to show one */
 	Result r;
 
