@@ -31,6 +31,7 @@ void sharing_fork(struct replay *r, struct replay *parent)
 
 	live_fork(&parent->live, &s->at_fork);
 	maps_fork(&parent->maps, &s->maps_at_fork);
+	pinned_fork(s, parent);
 	s->holds = true;
 }
 
@@ -202,6 +203,7 @@ static void settle(struct builder *b, struct proc *p)
 	cow->shared = t.shared * t.page;
 	cow->copied = copied_bytes(&t, early, last);
 	cow->eager = (t.eager - early) * t.page;
+	pinned_charge(s, &t, cow);
 	cow->unknown = t.unknown * t.page;
 	if (t.copied * t.page >= MIN_ATTRIBUTED)
 		tally_charge(&t, cow, share, &p->cow_owners);
@@ -219,6 +221,7 @@ static void settle(struct builder *b, struct proc *p)
 static void let_go(struct sharing *s)
 {
 	live_release(&s->at_fork);
+	vec_release(&s->pinned);
 	maps_release(&s->maps_at_fork);
 	maps_release(&s->maps_own);
 	s->holds = false;
@@ -359,6 +362,7 @@ void process_cow_free(struct process_cow *cow)
 		return;
 	free(cow->sites);
 	free(cow->backing);
+	free(cow->pinned);
 	free(cow->points);
 	free(cow);
 }

@@ -42,6 +42,7 @@ enum mt_file_flags {
 	MT_FILE_NO_FALLOCATE =
 		2, /* the file system cannot reserve space; zeros were written instead */
 	MT_FILE_FULL = 4, /* a process could not get more space; see `error` */
+	MT_FILE_GPU = 8, /* a process of the tree uses a device (GPU_DEVICE) */
 };
 
 struct mt_file_header {

@@ -235,10 +235,13 @@ TEST_F(Cow, ASilentWorkerThatWasKilledIsKnown)
 std::map<std::string, long> SpecialPages(const std::string &what, Json *worker, Json *findings)
 {
 	TempDir dir;
-	Result result = Execute(Program(dir, "cow_pages", { what, "64" }));
+	Command command = Program(dir, "cow_pages", { what, "64" });
+
+	command.env["LD_LIBRARY_PATH"] = BuildPath("programs/cuda");
+	Result result = Execute(command);
 	EXPECT_TRUE(result.Exited(0)) << Describe(result);
 	auto facts = Facts(result.out, "pages");
-	Json report = Report(dir.File("trace.bin"));
+	Json report = ReportWithSymbols(dir.File("trace.bin"));
 
 	*worker = report["cow"]["workers"][(size_t)0];
 	*findings = report["findings"];
@@ -261,6 +264,27 @@ TEST(CowPages, WhatIsPinnedIsCopiedByTheForkItself)
 	for (size_t i = 0; i < findings.size(); i++)
 		eager += findings[i]["kind"].Text() == "eager-copy";
 	EXPECT_EQ(eager, 1u);
+	EXPECT_EQ(worker["eager_pinned_bytes"].Long(), 0) << "CUDA was not asked to";
+}
+
+/* Of the 32 MiB that the kernel copies 24 were registered with CUDA; 8 more were, that it shares. */
+TEST(CowPages, WhatWasRegisteredWithCudaIsNamedByItsLine)
+{
+	Json worker, findings, finding;
+	auto truth = SpecialPages("registered", &worker, &findings);
+
+	if (!truth["known"])
+		GTEST_SKIP() << "the kernel has no io_uring for us to pin memory with";
+	EXPECT_NEAR(worker["eager_pinned_bytes"].Number(), 24 << 20, 1 << 20);
+	for (size_t i = 0; i < findings.size(); i++)
+		if (findings[i]["kind"].Text() == "eager-copy")
+			finding = findings[i];
+	EXPECT_NE(finding["title"].Text().find("cow_pages.c:"), std::string::npos) << finding.Print();
+	EXPECT_NE(finding["title"].Text().find("register_buffer (registered)"), std::string::npos)
+		<< finding.Print();
+	EXPECT_EQ(finding["evidence"]["pinned_for_cuda_bytes"].Long(),
+		  worker["eager_pinned_bytes"].Long());
+	EXPECT_NE(finding["advice"].Text().find("MADV_DONTFORK"), std::string::npos);
 }
 
 TEST(CowPages, OfAHugePageOnlyWhatWasWrittenIsCopied)

@@ -159,6 +159,43 @@ TEST(Sharing, WhatIsItsOwnAtOnceWasCopiedByTheForkUnlessItFaultedItself)
 	EXPECT_EQ(cow.copied, (10 + 12) * kPage);
 }
 
+/* A registered range that does not begin with a page, one that was given up before the fork, and one
+ * that came pinned. Only what lies on pages that the fork copied counts. */
+TEST(Sharing, WhatTheForkCopiedOfPinnedMemoryIsChargedToWhoPinnedIt)
+{
+	TraceWriter w;
+	Stream &parent = w.process(Root());
+	mt_ev_gpu_pin pin = {};
+	mt_ev_gpu_take take = {};
+
+	pin.time = take.time = 1;
+	pin.addr = At(10) + 100;
+	pin.size = 20 * kPage;
+	parent.put(pin);
+	pin.addr = At(70);
+	parent.put(pin);
+	pin.size = 0;
+	parent.put(pin);
+	take.kind = MT_KIND_PINNED;
+	take.addr = At(60);
+	take.size = 5 * kPage;
+	parent.put(take);
+	Stream &child = w.fork(parent, 10, 200);
+	for (uint64_t time : { 11, 90 })
+		Put(child, { time,
+			     time == 11 ? MT_SCAN_START : MT_SCAN_EXIT,
+			     { { kOwn, 20 }, { kShared, 30 }, { kOwn, 50 } } });
+	Replayed run(w);
+	const process_cow &cow = CowOf(run, 200);
+
+	EXPECT_EQ(cow.eager, 70 * kPage);
+	ASSERT_EQ(cow.pinned_count, 2u);
+	EXPECT_EQ(cow.pinned[0].bytes, 10 * kPage);
+	EXPECT_TRUE(cow.pinned[0].is_registered);
+	EXPECT_EQ(cow.pinned[1].bytes, 5 * kPage);
+	EXPECT_FALSE(cow.pinned[1].is_registered);
+}
+
 TEST(Sharing, SwappedPagesAreUnknown)
 {
 	One one({ { kSwapped, 10 }, { kShared, 90 } },
