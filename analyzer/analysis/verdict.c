@@ -76,6 +76,7 @@ bool view_of(const struct cohorts *c, struct cohort_view *v)
 		v->n = (size_t)c->last + 1;
 	if (!v->n || c->end <= 0)
 		return false;
+	v->worked = c->last + 1 < (double)v->n ? (size_t)c->last + 1 : v->n;
 	count_windows(c, v, at_end);
 	/* What was freed in the winding up is no floor. */
 	if (v->wound_up && v->floor[v->n - 1] < v->top[v->n - 1])
@@ -111,6 +112,7 @@ void view_add(struct cohort_view *a, const struct cohort_view *b)
 		a->floor[i] += b->floor[at < b->n ? at : b->n - 1];
 		a->top[i] += b->top[at < b->n ? at : b->n - 1];
 	}
+	a->worked = fmax((double)a->worked, ceil((double)b->worked * scale));
 	a->before += b->before;
 	a->held += b->held;
 	a->missed |= b->missed;
@@ -131,13 +133,14 @@ static double sum(const double *v, size_t from, size_t to)
 
 /*
  * The censoring guard: the least age, in windows, after which hardly any block died though enough
- * came to that age. 0: there is none; blocks of this site die, or are too young.
+ * came to that age. 0: there is none; blocks of this site die, or are too young. Where a site has
+ * come to rest its blocks grow no older: a cache drops the oldest only when there is a new one.
  */
 static size_t guard_age(const struct cohort_view *v, struct judgement *j)
 {
 	for (size_t a = 1; a < v->n; a++) {
 		double died = sum(v->deaths, a, v->n);
-		double reached = died + sum(v->alive, 0, v->n - a);
+		double reached = died + (a < v->worked ? sum(v->alive, 0, v->worked - a) : 0);
 
 		if (reached < MIN_REACHED)
 			return 0;

@@ -24,6 +24,7 @@ extern const char *const verdict_names[];
 /* A site's cohorts at the moment they are judged. All arrays have n entries. */
 struct cohort_view {
 	size_t n;
+	size_t worked; /* windows until the last birth */
 	double births[COHORT_WINDOWS], alive[COHORT_WINDOWS], bytes[COHORT_WINDOWS];
 	double deaths[COHORT_WINDOWS]; /* by age in windows */
 	double floor[COHORT_WINDOWS], top[COHORT_WINDOWS];

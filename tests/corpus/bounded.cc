@@ -67,6 +67,17 @@ void LargeLru(Story &s)
 	    [] { return false; });
 }
 
+/* A full cache that nobody uses any more: what it holds stays, and is not lost. */
+void LruAtRest(Story &s)
+{
+	double all = s.steps;
+
+	s.steps *= s.uniform(0.3, 0.7);
+	lru(s, static_cast<size_t>(s.steps * s.per_step * s.uniform(0.05, 0.6)),
+	    [] { return false; });
+	s.steps = all;
+}
+
 void RandomEviction(Story &s)
 {
 	size_t cap = static_cast<size_t>(s.steps * s.per_step * s.uniform(0.03, 0.3));
@@ -303,6 +314,7 @@ const std::vector<Behaviour> bounded = {
 	{ "last-two-epochs", false, false, LastTwoEpochs, "freed at the end of the next epoch" },
 	{ "lru", false, true, Lru, "full after 2 to 25 % of the run" },
 	{ "large-lru", false, false, LargeLru, "full after 30 to 50 % of the run" },
+	{ "lru-at-rest", false, false, LruAtRest, "then nobody asks it for anything new" },
 	{ "random-eviction", false, false, RandomEviction, "a full cache drops any block" },
 	{ "warm-up", false, true, WarmUp, "new keys become rare" },
 	{ "slow-warm-up", false, false, SlowWarmUp, "time constant a third to a fifth of the run" },
