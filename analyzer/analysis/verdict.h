@@ -64,6 +64,8 @@ bool view_of(const struct cohorts *c, struct cohort_view *v);
 void view_add(struct cohort_view *a, const struct cohort_view *b);
 
 void judge(const struct cohort_view *v, struct judgement *j);
+/* As if it were known that it is no leak: level.c. */
+void judge_level(const struct cohort_view *v, struct judgement *j);
 /* rate: the false discovery rate of j->p among all candidates. */
 void judge_settle(const struct cohort_view *v, struct judgement *j, double rate);
 
