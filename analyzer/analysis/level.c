@@ -102,6 +102,27 @@ static struct range slope_from(const struct cohort_view *v, size_t from)
 	return theil_sen(x, y, n);
 }
 
+/* The window at which that share of the program's work is done; some are left after it. */
+static size_t window_at(const struct cohort_view *v, double share)
+{
+	size_t all[2] = { 0, v->n }, at = 0;
+
+	while (at + MIN_WINDOWS < v->n && share_of_work(v, all, 0, at + 1) <= share)
+		at++;
+	return at;
+}
+
+/* The same by the program's work, if its steps are known: as if each window had as much of it. */
+static struct range slope_by_work(const struct cohort_view *v, size_t from)
+{
+	double x[COHORT_WINDOWS], y[COHORT_WINDOWS];
+	size_t n = lows(v, from, x, y), all[2] = { 0, v->n };
+
+	for (size_t i = 0; i < n; i++)
+		x[i] = (double)v->n * share_of_work(v, all, 0, from + (size_t)x[i]);
+	return theil_sen(x, y, n);
+}
+
 static double highest(const double *v, size_t from, size_t to)
 {
 	double h = 0;
@@ -115,18 +136,19 @@ static double highest(const double *v, size_t from, size_t to)
  * chance. What is resized has no such counts. */
 static bool dies_out(const struct cohort_view *v)
 {
-	size_t half = v->n / 2;
+	size_t half = window_at(v, 0.5), all[2] = { 0, v->n };
 	double early = sum(v->alive, 0, half), late = sum(v->alive, half, v->n);
+	double x = share_of_work(v, all, 0, half), y = DYING_OUT * (1 - x);
 
 	return early + late >= MIN_COUNTED &&
-	       binomial_above(late, early + late, DYING_OUT / (1 + DYING_OUT)) > CHANCE;
+	       binomial_above(late, early + late, y / (y + x)) > CHANCE;
 }
 
 /* A rise that goes on: in the late half, hardly slower than before, and not of a few jumps. */
-static bool goes_on(const struct cohort_view *v, struct range late, struct range whole,
-		    double level)
+static bool goes_on(const struct cohort_view *v, double rise, double level)
 {
-	double rise = late.value * (double)(v->n - v->n / 2);
+	struct range late = slope_by_work(v, window_at(v, 0.5));
+	struct range whole = slope_by_work(v, window_at(v, 0.25));
 
 	return whole.low > 0 && late.low > LATE_LOW * whole.value &&
 	       late.value >= LATE_SLOPE * whole.value && rise >= RISE * level &&
@@ -137,7 +159,7 @@ static bool goes_on(const struct cohort_view *v, struct range late, struct range
 void judge_level(const struct cohort_view *v, struct judgement *j)
 {
 	size_t half = v->n / 2, third = v->n / 3;
-	struct range late = slope_from(v, half), whole = slope_from(v, v->n / 4);
+	struct range late = slope_from(v, half);
 	double level = quantile(v->top + half, v->n - half, 0.9);
 	double rise = late.value * (double)(v->n - half);
 
@@ -148,7 +170,7 @@ void judge_level(const struct cohort_view *v, struct judgement *j)
 				  late.high / v->window_s };
 	if (v->n < MIN_WINDOWS || level <= 0)
 		return;
-	if (goes_on(v, late, whole, level)) {
+	if (goes_on(v, rise, level)) {
 		j->verdict = VERDICT_GROWTH;
 		j->confidence = 0.95;
 		j->bytes = highest(v->top, v->n - third, v->n) - v->floor[0];

@@ -187,15 +187,10 @@ static size_t epoch_edges(const struct cohort_view *v, const struct judgement *j
 	return count;
 }
 
-/*
- * How much of the program's work lies in windows [from, to) of those that are looked at: by its
- * steps where enough of them are known, for a machine may be busy with others at times; else by time.
- */
-static double share_of_work(const struct cohort_view *v, const struct judgement *j, size_t from,
-			    size_t to)
+double share_of_work(const struct cohort_view *v, const size_t of[2], size_t from, size_t to)
 {
-	double time = (double)(to - from) / (double)(j->end - j->first);
-	double steps = sum(v->steps, j->first, j->end);
+	double time = (double)(to - from) / (double)(of[1] - of[0]);
+	double steps = sum(v->steps, of[0], of[1]);
 
 	if (steps < MIN_STEPS)
 		return time;
@@ -209,6 +204,7 @@ static double share_of_work(const struct cohort_view *v, const struct judgement 
 static void make_coarse(const struct cohort_view *v, const struct judgement *j, struct coarse *c)
 {
 	size_t from[MAX_WINDOWS + 1], kept = j->end - j->first;
+	size_t looked_at[2] = { j->first, j->end };
 	double all = sum(v->alive, j->first, j->end);
 	double births = sum(v->births, j->first, j->end);
 	bool by_births = sum(v->births, 0, v->n) >= 2 * sum(v->alive, 0, v->n);
@@ -223,8 +219,9 @@ static void make_coarse(const struct cohort_view *v, const struct judgement *j, 
 	}
 	for (size_t i = 0; i < c->n; i++) {
 		c->alive[i] = sum(v->alive, from[i], from[i + 1]);
-		c->expected[i] = by_births ? all * sum(v->births, from[i], from[i + 1]) / births
-					   : all * share_of_work(v, j, from[i], from[i + 1]);
+		c->expected[i] = by_births
+					 ? all * sum(v->births, from[i], from[i + 1]) / births
+					 : all * share_of_work(v, looked_at, from[i], from[i + 1]);
 	}
 }
 

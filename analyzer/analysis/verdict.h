@@ -63,6 +63,12 @@ bool view_of(const struct cohorts *c, struct cohort_view *v);
 /* Adds b's windows, stretched to a's number of them, as if one process had had both. */
 void view_add(struct cohort_view *a, const struct cohort_view *b);
 
+/*
+ * How much of the program's work in windows of[0] to of[1] lies in [from, to): by its steps where
+ * enough of them are known, for a machine may be busy with others at times; else by time.
+ */
+double share_of_work(const struct cohort_view *v, const size_t of[2], size_t from, size_t to);
+
 void judge(const struct cohort_view *v, struct judgement *j);
 /* As if it were known that it is no leak: level.c. */
 void judge_level(const struct cohort_view *v, struct judgement *j);

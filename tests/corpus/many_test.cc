@@ -77,10 +77,11 @@ const std::vector<Behaviour> border = {
 	{ "half-lived", false, false, HalfLived, "" },
 };
 
-/* Not of this test: several processes, samples, chains of reallocations. */
+/* Not of this test: several processes, samples, steps of the program, chains of reallocations. */
 bool is_plain(const Story &s)
 {
 	return s.workers == 1 && !s.sample_bytes && s.kind == MT_KIND_HEAP && !s.exit_at &&
+	       s.marks.empty() &&
 	       std::none_of(s.blocks.begin(), s.blocks.end(),
 			    [](const Block &b) { return b.resized; });
 }
