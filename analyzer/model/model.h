@@ -156,10 +156,10 @@ struct phase {
 	bool by_workers; /* the program named none: it is the life of a DataLoader's workers */
 	uint64_t peak_bytes; /* of the process's live bytes in it */
 	uint64_t end_bytes; /* taken in it and held when it ended */
-	uint64_t kept_bytes; /* taken in it and held when the process ended, or Python shut down */
+	uint64_t kept_bytes; /* taken in it and held when the process wound up */
 };
 
-#define PHASE_SITES 3 /* of each phase, those that kept most */
+#define PHASE_SITES 6 /* of each phase, those that kept most */
 struct phase_site {
 	uint32_t phase; /* index in the process's phases */
 	uint32_t site; /* index in model->sites; NO_ID: left out */
