@@ -18,6 +18,7 @@
 #define MAX_JUMP 0.4 /* of a rise, at one time */
 #define MAX_JUMPS 0.7
 #define MIN_WAY 0.5 /* of all ups and downs are the rise */
+#define WIDEST 2 /* high for low of an interval that is a level */
 #define DYING_OUT 0.25 /* late ones for an early one */
 
 static double sum(const double *v, size_t from, size_t to)
@@ -155,6 +156,19 @@ static bool goes_on(const struct cohort_view *v, double rise, double level)
 	       is_steady(v, v->n / 4) && !dies_out(v);
 }
 
+/*
+ * What was folded is missing from the course of what it held, so its level lies between what is known
+ * to have been held at one time and that and all that can have been young. Too wide is no level.
+ */
+static void level_between(const struct cohort_view *v, struct judgement *j, double seen)
+{
+	j->level.low = fmax(seen, sum(v->bytes, 0, v->n) + v->before);
+	j->level.high = fmax(j->level.low, seen + v->unseen);
+	j->level.value = (j->level.low + j->level.high) / 2;
+	if (j->level.high <= WIDEST * j->level.low)
+		j->level_bytes = j->level.value;
+}
+
 /* All that is no leak. */
 void judge_level(const struct cohort_view *v, struct judgement *j)
 {
@@ -175,9 +189,9 @@ void judge_level(const struct cohort_view *v, struct judgement *j)
 		j->confidence = 0.95;
 		j->bytes = highest(v->top, v->n - third, v->n) - v->floor[0];
 	} else if (v->level_unknown) {
-		/* Blocks that wait in the nursery are missing: what is seen is no level. */
 		if (late.low <= 0) {
 			j->verdict = VERDICT_BOUNDED;
+			level_between(v, j, level);
 			j->confidence = 1 -
 					sum(v->alive, 0, v->n) / fmax(1, sum(v->births, 0, v->n));
 		}

@@ -113,6 +113,7 @@ void view_add(struct cohort_view *a, const struct cohort_view *b)
 	a->held += b->held;
 	a->missed |= b->missed;
 	a->level_unknown |= b->level_unknown;
+	a->unseen += b->unseen;
 	a->wound_up |= b->wound_up;
 }
 
@@ -345,7 +346,7 @@ void judge(const struct cohort_view *v, struct judgement *j)
 {
 	memset(j, 0, sizeof(*j));
 	j->p = 1;
-	j->level_bytes = j->run_longer_s = -1;
+	j->level_bytes = j->run_longer_s = j->level.value = -1;
 	j->reason = leak_problem(v, j);
 	j->is_candidate = !j->reason;
 }

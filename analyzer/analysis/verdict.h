@@ -38,6 +38,7 @@ struct cohort_view {
 	bool wound_up; /* most of it was given back after the last birth, and that is not counted */
 	bool missed;
 	bool level_unknown; /* much of what it held was folded: top[] and floor[] lack it */
+	double unseen; /* bytes: at no time it held more of what was folded */
 };
 
 struct judgement {
@@ -47,6 +48,7 @@ struct judgement {
 	double confidence; /* in the verdict */
 	double bytes;
 	double level_bytes, run_longer_s; /* negative: none */
+	struct range level; /* of level_bytes; value negative: not an interval, or none */
 	struct range rate; /* bytes per second */
 	const char *reason; /* why it is no leak; static */
 	/* What it rests on. */

@@ -200,6 +200,7 @@ struct process {
 	uint64_t inherited_freed_bytes, inherited_freed_count;
 	uint64_t peak_live_bytes; /* own + inherited */
 	int64_t peak_live_time;
+	uint64_t young_most_bytes; /* at no time more was alive that was folded later */
 	uint64_t peak_error_bytes; /* the true peak is at most this much higher */
 	uint64_t peak_rss, peak_pss; /* 0: not measured */
 	uint64_t most_descriptors; /* open at one time; 0: not measured */
