@@ -199,7 +199,7 @@ static void close_missed(struct replay *r, const struct live_block *old)
 			sampling_dropped(r, s, old, false, false);
 		growth_missed(r, s, old->birth, old->size, old->mean);
 		if (r->phases)
-			phases_dropped(r, s->kind, old->birth, old->size, old->mean);
+			phases_dropped(r, old->site, old->birth, old->size, old->mean);
 	} else
 		drop_inherited(r, old, false);
 }
@@ -259,7 +259,7 @@ void replay_block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 	if (s->cohorts)
 		growth_died(r, s, block.birth, block.size, block.mean, 1);
 	if (r->phases)
-		phases_dropped(r, s->kind, block.birth, block.size, block.mean);
+		phases_dropped(r, block.site, block.birth, block.size, block.mean);
 	brief = time - block.birth < MT_BRIEF_UNITS && block.birth >= r->from;
 	if (r->counting) {
 		s->frees++;
