@@ -366,7 +366,7 @@ uint64_t mt_pages_faults(uint32_t pid)
 void mt_pages_same(struct mt_thread *t, uint32_t pid)
 {
 	char stat[1024];
-	uint64_t id, rss;
+	uint64_t id, rss, cpu_start = cpu_ns();
 	uint32_t idle = 0;
 
 	if (mt_file.stopped ||
@@ -378,7 +378,8 @@ void mt_pages_same(struct mt_thread *t, uint32_t pid)
 	MT_EMIT(t, scan, .time = mt_clock_now(), .id = id, .pid = pid, .reason = MT_SCAN_INTERVAL,
 		.page_bytes = PAGE_BYTES, .minflt = stat_field(stat, 10),
 		.rss = rss ? (rss - 1) * PAGE_BYTES + 1 : 0, .scope = MT_SCAN_NONE);
-	MT_EMIT(t, scan_end, .time = mt_clock_now(), .id = id, .complete = 1);
+	MT_EMIT(t, scan_end, .time = mt_clock_now(), .id = id, .complete = 1,
+		.cpu_ns = cpu_ns() - cpu_start);
 	__atomic_store_n(&walking, 0, __ATOMIC_RELEASE);
 }
 

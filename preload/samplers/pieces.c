@@ -18,7 +18,10 @@ enum mt_look mt_pieces_choose(const struct mt_pieces *p, uint64_t tag, uint64_t 
 		return MT_LOOK_WHOLE; /* another process by now */
 	if (faults - oldest < few)
 		return MT_LOOK_NONE;
-	return faults - oldest <= p->shared / MT_PIECE_MISSED ? MT_LOOK_PART : MT_LOOK_WHOLE;
+	if (faults - oldest <= p->shared / MT_PIECE_MISSED ||
+	    p->shared <= p->first / MT_PIECE_MISSED)
+		return MT_LOOK_PART;
+	return MT_LOOK_WHOLE;
 }
 
 void mt_pieces_begin(struct mt_pieces *p, uint64_t tag, enum mt_look look)
@@ -66,6 +69,8 @@ void mt_pieces_end(struct mt_pieces *p, uint64_t tag, uint64_t faults)
 	for (uint32_t i = 0; i < MT_PIECE_TURNS; i++)
 		p->faults[i] = faults;
 	/* Pages become its own, not shared, until it forks; zeros that are only read count as shared. */
-	p->shared = p->tag == tag && p->shared < p->found ? p->shared : p->found;
+	if (p->tag != tag)
+		p->first = p->shared = p->found;
+	p->shared = p->shared < p->found ? p->shared : p->found;
 	p->tag = tag;
 }

@@ -6,8 +6,8 @@
  * - a piece whose pages were all the process's own, and none of them huge or swapped, stays its own
  *   until the process forks: pages that come anew are its own, too. It is asked only what is present,
  *   and of one page whether it is still exclusive; if not, the piece is read.
- * - of the others an eighth is read in each look, in turn, while few pages can have been copied since
- *   their turn: every copy is a page fault of the process. Else all are read.
+ * - an eighth is looked at in each look, in turn, while few pages can have been copied since their
+ *   turn: every copy is a page fault of the process, and of a page that was shared. Else all are.
  *
  * A look that is cut short changes nothing here. Not thread-safe: who looks has mt_pages to itself.
  *
@@ -21,9 +21,9 @@
 #define MT_PIECE_SHIFT 21
 #define MT_PIECE_BYTES (UINT64_C(1) << MT_PIECE_SHIFT)
 #define MT_PIECE_TURNS 8u /* of 15 to 30 ms for each GiB that is 2 to 4 in a look */
-/* So few of the pages that are still shared may be copied unseen: a tenth of the 15 % by which the
- * report's copied bytes may be off when all that is shared is copied, and a whole look each time
- * that a 64th of it was costs 64 of them at most, which is what the copies themselves cost. */
+/* Of the shared pages a 64th may be copied unseen, or be all that is left: a tenth of the 15 % by which
+ * the report's copied bytes may be off where much was copied; and a whole look for each 64th that is
+ * copied makes 64 of them at most, which is about what the copies themselves cost. */
 #define MT_PIECE_MISSED 64u
 #define MT_PIECE_RUNS 2048u
 
@@ -47,6 +47,7 @@ enum mt_look {
 struct mt_pieces { /* zeroed: nothing is known */
 	uint64_t tag; /* caller's: what it knows is of this; 0: nothing */
 	uint64_t shared; /* pages, in the last whole look, or fewer */
+	uint64_t first; /* the same in the first one of this tag */
 	uint64_t faults[MT_PIECE_TURNS]; /* when the pieces of a turn were last looked at */
 	uint32_t turn; /* the next one */
 	/* Of the look that is under way. */
@@ -68,7 +69,8 @@ void mt_pieces_begin(struct mt_pieces *p, uint64_t tag, enum mt_look look);
 /* How to look at this piece; whole: one mapping has all of it, else it is no more known to be its own. */
 enum mt_piece_way mt_pieces_way(struct mt_pieces *p, uint64_t piece, int whole);
 
-/* All of it is the process's own, as was seen or is known. Beyond MT_PIECE_RUNS runs it is forgotten, and read again. */
+/* All of it is the process's own, as was seen or is known. Beyond MT_PIECE_RUNS runs it is forgotten,
+ * and read again. */
 void mt_pieces_own(struct mt_pieces *p, uint64_t piece);
 
 /* The look came to its end and stands in the trace. faults: when it began. */

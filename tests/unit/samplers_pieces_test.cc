@@ -103,6 +103,25 @@ TEST(Pieces, ManyFaultsInSmallStepsEndInAWholeLook)
 	EXPECT_EQ(parts, 4u);
 }
 
+TEST(Pieces, WhereNearlyAllWasCopiedFaultsMeanLittle)
+{
+	auto p = Looked();
+
+	mt_pieces_begin(p.get(), kTag, MT_LOOK_WHOLE);
+	p->found = kAllowed + 1;
+	mt_pieces_end(p.get(), kTag, 100000);
+	EXPECT_EQ(mt_pieces_choose(p.get(), kTag, 900000, kFew), MT_LOOK_WHOLE);
+	mt_pieces_begin(p.get(), kTag, MT_LOOK_WHOLE);
+	p->found = kAllowed;
+	mt_pieces_end(p.get(), kTag, 100000);
+	EXPECT_EQ(mt_pieces_choose(p.get(), kTag, 900000, kFew), MT_LOOK_PART);
+	/* It forks: then all of that counts anew. */
+	mt_pieces_begin(p.get(), kTag + 1, MT_LOOK_WHOLE);
+	p->found = kAllowed;
+	mt_pieces_end(p.get(), kTag + 1, 100000);
+	EXPECT_EQ(mt_pieces_choose(p.get(), kTag + 1, 900000, kFew), MT_LOOK_WHOLE);
+}
+
 TEST(Pieces, WhatIsItsOwnStaysSoUntilItForks)
 {
 	auto p = Looked(10);
@@ -257,7 +276,7 @@ TEST(PagemapPieces, AHugePageIsNotTakenToBeItsOwn)
 	Region r;
 	Found all;
 
-	madvise(r.at, r.bytes, MADV_HUGEPAGE);
+	madvise(r.at, 2 * MT_PIECE_BYTES, MADV_HUGEPAGE);
 	madvise(r.at, 2 * MT_PIECE_BYTES, MADV_DONTNEED);
 	r.Write(0, 1024);
 	all = Read(r, mt_pagemap_read);
