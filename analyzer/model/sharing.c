@@ -112,6 +112,8 @@ static void end_walk(struct replay *r, const struct mt_ev_scan_end *e)
 	s->open = false;
 	if (w->scope == MT_SCAN_NONE)
 		repeat_walk(r, w);
+	else if (e->complete)
+		page_walk_fill(w, walk_before(r, w));
 	w->complete = e->complete && !w->bad;
 	if (!w->complete) {
 		page_walk_release(w);

@@ -124,6 +124,43 @@ TEST(Sharing, WhatWasNotThereAtTheForkIsNewAndNotCopied)
 	EXPECT_EQ(CowOf(run, 200).shared, 10 * kPage);
 }
 
+/* Each walk leaves something out that one before it found, or that was shared at the start. */
+TEST(Sharing, WhatAWalkLeavesOutIsAsTheLastOneFoundIt)
+{
+	TraceWriter w;
+	Stream &parent = w.process(Root());
+	Stream &child = w.fork(parent, 10, 200);
+
+	Put(child, { 11, MT_SCAN_START, { { kShared, 100 } } });
+	Put(child, { 20, MT_SCAN_INTERVAL, { { kOwn, 30 }, { MT_PAGE_UNSEEN, 60 }, { 0, 10 } } });
+	Put(child, { 25, MT_SCAN_INTERVAL, { { kOwn, 99 } }, 0, 0, 0 }); /* cut short */
+	Put(child, { 30,
+		     MT_SCAN_INTERVAL,
+		     { { MT_PAGE_UNSEEN, 50 }, { kOwn, 7 }, { MT_PAGE_UNSEEN, 63 } } });
+	/* Killed. */
+	Replayed run(w);
+	const process_cow &cow = CowOf(run, 200);
+
+	EXPECT_EQ(cow.shared, 100 * kPage) << "10 are gone, 20 were never there";
+	EXPECT_EQ(cow.copied, 37 * kPage);
+	EXPECT_EQ(cow.scan_time, 30);
+	ASSERT_EQ(cow.point_count, 3u);
+	EXPECT_EQ(cow.points[1].copied, 30 * kPage);
+}
+
+TEST(Sharing, AWalkThatLeavesOutWhatNoneBeforeItFoundIsNotUsed)
+{
+	TraceWriter w;
+	Stream &parent = w.process(Root());
+	Stream &child = w.fork(parent, 10, 200);
+
+	Put(child, { 20, MT_SCAN_INTERVAL, { { kOwn, 30 }, { MT_PAGE_UNSEEN, 60 } } });
+	Put(child, { 30, MT_SCAN_INTERVAL, { { kOwn, 40 } } });
+	Replayed run(w);
+
+	EXPECT_EQ(CowOf(run, 200).point_count, 1u);
+}
+
 TEST(Sharing, MemoryThatTheChildMappedItselfIsNew)
 {
 	TraceWriter w;
