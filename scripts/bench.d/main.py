@@ -23,7 +23,7 @@ PARTS = [
     ("import", 13, "import torch"),
     ("training", 44, "two training runs, shim memory, trace growth"),
     ("analyzer", 6, "reading a large trace"),
-    ("detach", 6, "a program after it was attached to and detached from"),
+    ("detach", 10, "a program after it was attached to and detached from"),
     ("stalls", 7, "single allocations beside a busy disk"),
     ("walks", 5, "walks over the pages of a process"),
     ("threads", 3, "a great many short threads"),
