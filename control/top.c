@@ -46,8 +46,9 @@ static int trace_of(const char *argument, char *out, size_t size)
 		snprintf(out, size, "%s", argument);
 		return 0;
 	}
-	if (process_argument("top", argument, &pid) ||
-	    target_open(&t, pid, why, sizeof(why)) != REACHED) {
+	if (process_argument("top", argument, &pid))
+		return EXIT_USAGE;
+	if (target_open(&t, pid, why, sizeof(why)) != REACHED) {
 		complain("process %s: %s", argument, why);
 		return 1;
 	}
@@ -246,8 +247,9 @@ int command_top(int argc, char **argv)
 	}
 	if (find_part("memtrace-report", program, sizeof(program)) < 0)
 		return EXIT_USAGE;
-	if (trace_of(what, path, sizeof(path)))
-		return 1;
+	status = trace_of(what, path, sizeof(path));
+	if (status)
+		return status;
 	if (json) {
 		execl(program, "memtrace-report", "watch", path, once ? "0" : INTERVAL,
 		      (char *)NULL);
