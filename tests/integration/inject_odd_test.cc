@@ -151,6 +151,40 @@ TEST(InjectTree, TheEnvironmentIsHandedOnWhole)
 	EXPECT_FALSE(WithCommand(Report(dir.File("trace.bin")), "/usr/bin/env").IsNull());
 }
 
+/* What libc starts by itself has the process's own environment. With other threads, who may be using that,
+ * it is not recorded, and the report says so. */
+TEST(InjectTree, ShellsOfTheCLibrary)
+{
+	for (bool threads : { false, true }) {
+		TempDir dir;
+		std::string command = "echo [$LD_PRELOAD]; " + ProgramPath("tiny");
+		std::vector<std::string> argv = { ProgramPath("shells"), command };
+
+		if (threads)
+			argv.push_back("threads");
+		Running program(Plain(dir, argv));
+		ASSERT_TRUE(program.WaitForOutput("ready", 20));
+		Result a = Driver(dir, { "attach", std::to_string(program.pid), "--tree" });
+		ASSERT_TRUE(a.Exited(0)) << Describe(a);
+		WriteAll(dir.File("go"), "");
+		Result result = program.Wait();
+		Json report = Report(dir.File("trace.bin"));
+		std::string findings = report["findings"].Print();
+		size_t recorded = 0;
+
+		EXPECT_TRUE(result.Exited(7)) << Describe(result);
+		EXPECT_NE(result.out.find("environ same, LD_PRELOAD not set"), std::string::npos)
+			<< Describe(result);
+		for (size_t i = 0; i < report["processes"].size(); i++)
+			recorded += report["processes"][i]["command"].Text().rfind(ProgramPath("tiny"), 0) == 0;
+		EXPECT_EQ(recorded, threads ? 0u : 2u) << report["processes"].Print();
+		EXPECT_EQ(result.out.find("[]\n") != std::string::npos, threads) << Describe(result);
+		EXPECT_EQ(findings.find("not recorded: /bin/sh (2 times)") != std::string::npos, threads)
+			<< findings;
+		EXPECT_EQ(findings.find("system() or popen()") != std::string::npos, threads) << findings;
+	}
+}
+
 class HelpfulPython : public testing::TestWithParam<std::string> {};
 
 TEST_P(HelpfulPython, LoadsTheShimByItself)
