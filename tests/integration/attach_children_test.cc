@@ -156,6 +156,55 @@ TEST_P(AttachedTo, ItsProgramsAreLetGoWithIt)
 	EXPECT_FALSE(WithCommand(Report(dir.File("again.bin")), kChild).IsNull());
 }
 
+/* A worker that waits for its parent records nothing, and ends recording when it wakes. */
+TEST_P(AttachedTo, SilentChildrenAreNotWaitedFor)
+{
+	WriteAll(dir.File("parent.py"), "import os, time\n"
+					"r, w = os.pipe()\n"
+					"child = os.fork()\n"
+					"if not child:\n"
+					"    os.read(r, 1)\n"
+					"while not os.path.exists('enough'):\n"
+					"    bytearray(3000)\n"
+					"    time.sleep(0.005)\n"
+					"    if child and os.path.exists('wake'):\n"
+					"        os.write(w, b'x')\n"
+					"    if child and not os.path.exists('said'):\n"
+					"        open('said', 'w').close()\n"
+					"        print('child pid=%d' % child, flush=True)\n");
+	Running program(Target({ "/usr/bin/python3", "parent.py" }));
+	std::string pid = std::to_string(program.pid), state;
+
+	ASSERT_TRUE(program.WaitForOutput("child pid=", 20));
+	std::string child = std::to_string(Facts(program.OutSoFar(), "child")[0]["pid"]);
+	Result a = Driver(dir, { "attach", pid, "--tree" });
+	ASSERT_TRUE(a.Exited(0)) << Describe(a);
+	EXPECT_NE(a.err.find("those that are silent do so from their next allocation on"), std::string::npos)
+		<< a.err;
+	WriteAll(dir.File("wake"), "");
+	for (int i = 0; i < 400 && state.find("recording since") == std::string::npos; i++, usleep(50000))
+		state = Driver(dir, { "status", child }).out;
+	EXPECT_NE(state.find("recording since"), std::string::npos) << state;
+	kill(atoi(child.c_str()), SIGSTOP);
+	Result d = Driver(dir, { "detach", pid, "--wait", "60" });
+	EXPECT_TRUE(d.Exited(0)) << Describe(d);
+	EXPECT_NE(d.err.find("1 silent process of its tree stops recording at the next allocation"),
+		  std::string::npos)
+		<< d.err;
+	EXPECT_NE(Driver(dir, { "status", child }).out.find("recording since"), std::string::npos);
+	kill(atoi(child.c_str()), SIGCONT);
+	for (int i = 0; i < 400 && state.find("dormant") == std::string::npos; i++, usleep(50000)) {
+		Result s = Driver(dir, { "status", child });
+
+		/* where the shim was put in, no page is left */
+		state = s.out + (s.err.find("an attach that is over") != std::string::npos ? "dormant" : "");
+	}
+	EXPECT_NE(state.find("dormant"), std::string::npos) << state;
+	WriteAll(dir.File("enough"), "");
+	EXPECT_TRUE(program.Wait().Exited(0));
+	EXPECT_EQ(Report(dir.File("trace.bin"))["processes"].size(), 2u);
+}
+
 INSTANTIATE_TEST_SUITE_P(AttachChildren, AttachedTo, testing::Bool(),
 			 [](const auto &p) { return p.param ? "Dormant" : "Injected"; });
 
