@@ -137,21 +137,6 @@ static int try_thread(struct search *search, pid_t tid, enum call_result *result
 	return 1;
 }
 
-/* Its main thread waits uninterruptibly, as the parent does in vfork. */
-static int waits_in_kernel(pid_t pid)
-{
-	char path[64], state = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	f = fopen(path, "re");
-	if (f && fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
-		state = 0;
-	if (f)
-		fclose(f);
-	return state == 'D';
-}
-
 static void say_no_moment(struct search *search, size_t left_out, double wait_s)
 {
 	char last[WHY_BYTES / 2 + 1];
@@ -160,7 +145,7 @@ static void say_no_moment(struct search *search, size_t left_out, double wait_s)
 	if (search->held)
 		snprintf(search->why, search->size,
 			 "it is stopped; continue it first (kill -CONT %d)", search->target->pid);
-	else if (search->stuck || (!*last && (!left_out || waits_in_kernel(search->target->pid))))
+	else if (search->stuck || (!*last && (!left_out || inject_state(search->target->pid) == 'D')))
 		snprintf(search->why, search->size,
 			 "it waits in the kernel and can't be stopped (state D); try again when "
 			 "that "

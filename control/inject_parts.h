@@ -33,6 +33,9 @@ void inject_denied(const char *proc, pid_t pid, int error, char *why, size_t siz
 /* The number behind "Name:" in /proc/PID/status, or `missing`. */
 long inject_status(pid_t pid, const char *name, int base, long missing);
 
+/* The letter of its state (R, S, D, T, t, Z ...); '\0': there is no such thread. */
+char inject_state(pid_t tid);
+
 /* Who traces the thread; 0: nobody. */
 pid_t inject_tracer(pid_t pid, pid_t tid);
 

@@ -23,6 +23,7 @@
 #include "inject_parts.h"
 
 #define STOP_PATIENCE_MS 150.0
+#define CPU_PATIENCE_MS 3000.0 /* a thread that can run but gets no CPU stops when it gets one */
 
 /* What a stopped thread's rax says of an interrupted system call; not in any header of user space. */
 enum { RESTART_SYS = -512, RESTART_NOINTR = -513, RESTART_NOHAND = -514, RESTART_BLOCK = -516 };
@@ -167,11 +168,12 @@ static int is_group_stop(int status)
 /* Waits for the stop that was asked for; signals that come first reach the program. */
 static enum stop_result wait_for_stop(pid_t tid)
 {
-	double until = clock_ms() + STOP_PATIENCE_MS;
+	double began = clock_ms(), waited;
 	int status;
 	pid_t got;
 
 	for (;;) {
+		waited = clock_ms() - began;
 		got = waitpid(tid, &status, __WALL | WNOHANG);
 		if (got < 0 || (got == tid && !WIFSTOPPED(status)))
 			return STOP_GONE;
@@ -179,7 +181,8 @@ static enum stop_result wait_for_stop(pid_t tid)
 			return is_group_stop(status) ? STOP_HELD : STOP_DONE;
 		if (got == tid)
 			ptrace(PTRACE_CONT, tid, NULL, (void *)(long)WSTOPSIG(status));
-		else if (clock_ms() > until)
+		else if (waited > CPU_PATIENCE_MS ||
+			 (waited > STOP_PATIENCE_MS && inject_state(tid) == 'D'))
 			return STOP_STUCK;
 		else
 			nap_ms(0.02);

@@ -25,6 +25,7 @@
 #endif
 
 #define STATUS_MAX 8192
+#define PF_KTHREAD 0x00200000u /* of the flags in /proc/PID/stat */
 
 #define REFUSE(...) (snprintf(why, size, __VA_ARGS__), -1)
 
@@ -84,6 +85,30 @@ pid_t inject_tracer(pid_t pid, pid_t tid)
 	return slurp(path, text, sizeof(text)) > 0 ? (pid_t)number(text, "TracerPid", 10, 0) : 0;
 }
 
+char inject_state(pid_t tid)
+{
+	char text[STATUS_MAX];
+	const char *state = status_read(tid, text) < 0 ? NULL : field(text, "State");
+
+	return state ? *state : '\0';
+}
+
+/* /proc/PID/status says so since Linux 6.8; before, only the flags of /proc/PID/stat do. */
+static int is_kernel_thread(pid_t pid, const char *status)
+{
+	long said = number(status, "Kthread", 10, -1);
+	char path[64], text[STATUS_MAX];
+	const char *after;
+	unsigned int flags;
+
+	if (said >= 0)
+		return said == 1;
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	after = slurp(path, text, sizeof(text)) > 0 ? strrchr(text, ')') : NULL;
+	return after && sscanf(after, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 &&
+	       flags & PF_KTHREAD;
+}
+
 /* Is there a process at all, and one that can be spoken to? */
 static int state_verdict(pid_t pid, const char *status, char *why, size_t size)
 {
@@ -95,8 +120,10 @@ static int state_verdict(pid_t pid, const char *status, char *why, size_t size)
 		return REFUSE("it is a thread of process %ld; give that number", group);
 	if (state && (*state == 'Z' || *state == 'X'))
 		return REFUSE("it has ended (its parent has not waited for it)");
-	if (number(status, "Kthread", 10, 0) == 1 || !field(status, "VmSize"))
+	if (is_kernel_thread(pid, status))
 		return REFUSE("it is a thread of the kernel");
+	if (!field(status, "VmSize")) /* its memory is gone, its state not yet that of a zombie */
+		return REFUSE("it has ended (its parent has not waited for it)");
 	if (tracer) {
 		snprintf(path, sizeof(path), "/proc/%ld/comm", tracer);
 		if (slurp(path, name, sizeof(name)) > 0)

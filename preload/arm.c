@@ -16,7 +16,6 @@
 #include <malloc.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 
 #include "core/arenas.h"
 #include "core/clock.h"
@@ -323,11 +322,9 @@ static void attend(void)
 /* A child that is made in the middle of it could use nothing of what it finds. */
 void mt_arm_wait(void)
 {
-	struct timespec rest = { 0, 500000 };
-
 	for (int i = 0;
 	     i < FORK_NAPS && !mt_tls.guard && __atomic_load_n(&serving, __ATOMIC_ACQUIRE); i++)
-		mt_sys2(SYS_nanosleep, &rest, 0);
+		mt_sys_nap(500000);
 }
 
 void mt_arm_prepare(void)

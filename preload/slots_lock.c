@@ -8,8 +8,6 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
-#include <sys/syscall.h>
-#include <time.h>
 
 #include "slots.h"
 #include "sys/sys.h"
@@ -19,13 +17,6 @@
 
 static uint32_t busy; /* atomic; pid of who changes slots */
 static uint32_t forking; /* atomic; threads between the beginning of a fork and its end */
-
-static void nap(void)
-{
-	struct timespec rest = { 0, NAP_NS };
-
-	mt_sys2(SYS_nanosleep, &rest, 0);
-}
 
 int mt_slots_lock(int *was_left)
 {
@@ -53,7 +44,7 @@ int mt_slots_lock_between_forks(int *was_left)
 				return 1;
 			mt_slots_unlock();
 		}
-		nap();
+		mt_sys_nap(NAP_NS);
 	}
 	return 0;
 }
@@ -64,7 +55,7 @@ void mt_slots_fork(void)
 
 	__atomic_fetch_add(&forking, 1, __ATOMIC_SEQ_CST);
 	for (int i = 0; i < NAPS && __atomic_load_n(&busy, __ATOMIC_SEQ_CST) == self; i++)
-		nap();
+		mt_sys_nap(NAP_NS);
 }
 
 void mt_slots_forked(int child)

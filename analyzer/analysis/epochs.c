@@ -11,6 +11,8 @@
 #include "util/alloc.h"
 #include "util/vec.h"
 
+#define STEPS_LEAST 48 /* fewer say little of what the program did when */
+
 typedef VEC(int64_t) times;
 
 struct of_process {
@@ -126,6 +128,18 @@ void epochs_edges(const struct epochs *e, uint32_t process, const struct cohorts
 		if (at >= 0 && at < (double)v->n)
 			v->steps[(size_t)at]++;
 	}
+}
+
+double epochs_share_of_steps(const struct epochs *e, uint32_t process, double from_ns, double to_ns)
+{
+	const times *all = steps_of(e, process);
+	size_t within = 0;
+
+	if (all->count < STEPS_LEAST)
+		return -1;
+	for (size_t i = 0; i < all->count; i++)
+		within += (double)all->items[i] >= from_ns && (double)all->items[i] <= to_ns;
+	return (double)within / (double)all->count;
 }
 
 static double rate_of(const times *all, double from, double to)

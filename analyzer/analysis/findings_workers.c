@@ -9,6 +9,7 @@
 
 #include "analysis/common.h"
 #include "analysis/findings.h"
+#include "util/pyfile.h"
 
 /* Of each worker; less is no reason to change a program. */
 #define LEAST_BYTES (UINT64_C(4) << 20)
@@ -131,7 +132,7 @@ static struct stacks stacks_of(const struct model *m)
 			codes[i] |= ABOUT_SPAWN;
 		if (ends_with(file, "multiprocessing/process.py"))
 			codes[i] |= ABOUT_RUN;
-		if (stack_is_user_file(file))
+		if (pyfile_is_users(file))
 			codes[i] |= ABOUT_USER;
 	}
 	for (size_t i = 1; i < m->python_count; i++) {

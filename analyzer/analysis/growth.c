@@ -19,7 +19,7 @@
 #define CACHE_BYTES 4096 /* of a row, to have its functions looked up */
 #define SURE_ALONE 0.01 /* p of one process among replicates: it is judged by itself */
 #define WOUND_UP_LEAST_NS 1e9 /* work that is shorter and undone is a pass, too */
-#define WOUND_UP_SPAN 0.4 /* of the process's life: else it grew for a while and was freed */
+#define WOUND_UP_SPAN 0.4 /* of the process's steps or life: else it grew for a while */
 
 /* One judgement: a site in one process or in several that are replicates. */
 struct unit {
@@ -150,15 +150,24 @@ static double lifetime(const struct cohorts *c, double share)
 	return -1;
 }
 
-/* It grew while the site was at work and was given back then, long before the program's end. */
-static bool was_a_pass(const struct model *m, const struct unit *u)
+/*
+ * It grew for a part of the program's work only and was given back then. Work is steps where they are
+ * known: in a short run of a training most of the time are imports.
+ */
+static bool was_a_pass(const struct model *m, const struct epochs *epochs, const struct unit *u)
 {
 	const struct site_use *s = &m->uses[u->lead];
 	const struct process *p = &m->processes[s->process];
 	double life = (double)((p->shutdown ? p->shutdown : p->end) - p->start);
 	double work = s->cohorts->last * s->cohorts->window_ns;
+	double from = (double)s->cohorts->start_ns;
+	double steps = epochs_share_of_steps(epochs, s->process, from, from + work);
 
-	return u->view.wound_up && (work < WOUND_UP_SPAN * life || work < WOUND_UP_LEAST_NS);
+	if (!u->view.wound_up)
+		return false;
+	if (steps >= 0)
+		return steps < WOUND_UP_SPAN;
+	return work < WOUND_UP_SPAN * life || work < WOUND_UP_LEAST_NS;
 }
 
 static void add_use(const struct model *m, struct growth_row *row, const struct site_use *u)
@@ -191,7 +200,7 @@ static void row_init(const struct model *m, const struct epochs *epochs, const s
 	row->lifetime_p50_s = row->lifetime_p99_s = -1;
 	row->pooled = u->uses.count > 1;
 	row->wound_up = u->view.wound_up;
-	if (row->j.verdict >= VERDICT_GROWTH && was_a_pass(m, u)) {
+	if (row->j.verdict >= VERDICT_GROWTH && was_a_pass(m, epochs, u)) {
 		row->j.verdict = VERDICT_BOUNDED;
 		row->j.level_bytes = row->j.bytes;
 		row->j.run_longer_s = -1;

@@ -3,48 +3,13 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "analysis/stack.h"
 #include "util/alloc.h"
+#include "util/pyfile.h"
 #include "util/strbuf.h"
-
-/* What stands after one of these in a path is the name that people know. */
-static const char *const package_roots[] = { "/site-packages/", "/dist-packages/" };
-
-static const char *inside_package(const char *file)
-{
-	for (size_t i = 0; i < sizeof(package_roots) / sizeof(package_roots[0]); i++) {
-		const char *at = strstr(file, package_roots[i]);
-
-		if (at)
-			return at + strlen(package_roots[i]);
-	}
-	return NULL;
-}
-
-/* ".../lib/python3.11/asyncio/events.py": what stands after the version; NULL: another file. */
-static const char *inside_library(const char *file)
-{
-	const char *at = strstr(file, "/lib/python3");
-
-	if (!at)
-		at = strstr(file, "/lib64/python3");
-	if (!at)
-		return NULL;
-	at = strstr(at, "python3") + strlen("python3");
-	while (*at == '.' || isdigit((unsigned char)*at))
-		at++;
-	return *at == '/' ? at + 1 : NULL;
-}
-
-bool stack_is_user_file(const char *file)
-{
-	return file && strncmp(file, "<frozen ", 8) != 0 && !inside_package(file) &&
-	       !inside_library(file);
-}
 
 bool site_from_interpreter(const struct model *m, const struct site *s)
 {
@@ -124,7 +89,7 @@ static bool fits(const struct stack_frame *f, int choice)
 {
 	switch (choice) {
 	case USER_PYTHON:
-		return f->f.is_python && f->f.line && stack_is_user_file(f->f.file);
+		return f->f.is_python && f->f.line && pyfile_is_users(f->f.file);
 	case ANY_PYTHON:
 		return f->f.is_python && f->f.line && f->f.file &&
 		       strncmp(f->f.file, "<frozen ", 8) != 0;
@@ -190,9 +155,7 @@ void stack_place_add(struct strbuf *sb, const struct stack_frame *f)
 		stack_function_add(sb, f);
 		return;
 	}
-	inside = inside_package(file);
-	if (!inside)
-		inside = inside_library(file);
+	inside = pyfile_inside(file);
 	slash = strrchr(file, '/');
 	if (!inside)
 		inside = slash ? slash + 1 : file;

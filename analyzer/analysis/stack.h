@@ -50,9 +50,6 @@ bool site_is_python_arena(const struct model *m, const struct site *s);
  */
 bool *stack_importing(const struct model *m);
 
-/* A file of the program itself, not of Python's library or an installed package. */
-bool stack_is_user_file(const char *python_file);
-
 /*
  * The frame to name when a stack is to be told in one line: the nearest Python line of the user's,
  * else the nearest Python line, else the nearest native function with a line that is not the C++

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "model/internal.h"
+#include "util/pyfile.h"
 
 enum code_flag {
 	CODE_LOADER = 1, /* torch/utils/data/dataloader.py */
@@ -18,6 +19,7 @@ enum code_flag {
 	CODE_TORCH = 8, /* any file of torch */
 	CODE_FROZEN = 16, /* "<frozen importlib...>" and the like */
 	CODE_THREADING = 32, /* threading.py */
+	CODE_USERS = 64, /* in no package, not in Python's library */
 };
 
 /* Two forks of one DataLoader iterator are milliseconds apart, epochs are not; by other methods the
@@ -70,6 +72,8 @@ static uint8_t flags_of(const struct code *c)
 		flags |= CODE_THREADING;
 	if (c->filename[0] == '<')
 		flags |= CODE_FROZEN;
+	if (pyfile_is_users(c->filename))
+		flags |= CODE_USERS;
 	return flags;
 }
 
@@ -128,14 +132,25 @@ static uint32_t forking_loader_inside(const struct roles *r, uint32_t node)
 	return node;
 }
 
-/* The stack that ends in the user's line: the nearest frame that is not torch's. */
-static uint32_t user_node(const struct roles *r, uint32_t node)
+/* The nearest frame that is none of torch's, and of the user's own files if users. */
+static uint32_t nearest(const struct roles *r, uint32_t node, bool users)
 {
 	const struct python_node *nodes = r->b->python.items;
 
-	while (node && (frame_flags(r, node) & (CODE_TORCH | CODE_MULTIPROCESSING | CODE_FROZEN)))
+	while (node &&
+	       ((frame_flags(r, node) & (CODE_TORCH | CODE_MULTIPROCESSING | CODE_FROZEN)) ||
+		(users && !(frame_flags(r, node) & CODE_USERS))))
 		node = nodes[node].parent;
 	return node;
+}
+
+/* The stack that ends in the user's line: accelerate, lightning and others go over a loader on his
+ * behalf. A program may itself be an installed package. */
+static uint32_t user_node(const struct roles *r, uint32_t node)
+{
+	uint32_t users = nearest(r, node, true);
+
+	return users ? users : nearest(r, node, false);
 }
 
 /* Does it run a worker's loop? *loader: the DataLoader frame outside it, or 0. */

@@ -196,12 +196,10 @@ static void emit(struct walk *w, const struct mapping *m, uint64_t start, uint64
 /* Others get the lock of this memory; 0: the walk has to end. */
 static int pause_walk(struct walk *w)
 {
-	struct timespec rest = { 0, PAUSE_NS };
-
 	if (mt_state & MT_STATE_GATE || cpu_ns() - w->cpu_start > MAX_CPU_NS)
 		return 0;
 	if (w->shared)
-		mt_sys2(SYS_nanosleep, &rest, 0);
+		mt_sys_nap(PAUSE_NS);
 	return 1;
 }
 

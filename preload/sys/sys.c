@@ -175,6 +175,15 @@ int mt_sys_barrier(void)
 	return (int)mt_sys3(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
 }
 
+/* Not nanosleep: what the kernel keeps of a sleep that was interrupted is one per thread, and a thread
+ * that was stopped in its own sleep to load us goes on with that one afterwards. */
+void mt_sys_nap(uint64_t ns)
+{
+	struct timespec timeout = { (time_t)(ns / 1000000000), (long)(ns % 1000000000) };
+
+	mt_sys_call(SYS_pselect6, 0, 0, 0, 0, (long)&timeout, 0);
+}
+
 void mt_sys_futex_wait(uint32_t *word, uint32_t value, uint64_t ns)
 {
 	struct timespec timeout = { (time_t)(ns / 1000000000), (long)(ns % 1000000000) };

@@ -54,6 +54,9 @@ int mt_sys_barrier(void);
  * caller's. For what needs more room than a hook may take of the program's stack. */
 void mt_sys_on_stack(void (*f)(void), void *top);
 
+/* Sleeps for ns, or less. */
+void mt_sys_nap(uint64_t ns);
+
 /* Waits for *word to leave `value`, at most ns; and wakes those who do. */
 void mt_sys_futex_wait(uint32_t *word, uint32_t value, uint64_t ns);
 void mt_sys_futex_wake(uint32_t *word);

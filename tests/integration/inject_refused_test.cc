@@ -105,7 +105,8 @@ TEST(InjectRefused, ProcessesThatAreNotThere)
 
 	if (!child)
 		_exit(0);
-	usleep(50000);
+	siginfo_t ended;
+	ASSERT_EQ(waitid(P_PID, (id_t)child, &ended, WEXITED | WNOWAIT), 0);
 	ExpectRefused(AttachTo(child), { "has ended" }); /* a zombie */
 	waitpid(child, nullptr, 0);
 	ExpectRefused(AttachTo(child), { "no such process" });

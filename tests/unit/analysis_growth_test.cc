@@ -110,7 +110,8 @@ TEST(Growth, ALeakHasARatePerSecondStepAndEpoch)
 		const rvalue *r = r_get(g, rate.first);
 
 		ASSERT_TRUE(r_has(g, rate.first)) << rate.first;
-		EXPECT_NEAR(r_get_float(r, "value"), rate.second * 10 * KIB, 0.05 * rate.second * 10 * KIB);
+		EXPECT_NEAR(r_get_float(r, "value"), rate.second * 10 * KIB,
+			    0.05 * rate.second * 10 * KIB);
 		EXPECT_LE(r_get_float(r, "low"), r_get_float(r, "value"));
 		EXPECT_GE(r_get_float(r, "high"), r_get_float(r, "value"));
 	}
@@ -195,13 +196,48 @@ TEST(Growth, TheTimeUntilTheLimitFollowsFromTheRates)
 
 		m.sampled(p, 90, { { "cgroup_usage", 500 * MIB }, { "cgroup_limit", 1500 * MIB } });
 		if (leaked)
-			m.use(m.site(0, m.python("/a.py", "f", 1)), p, 100, { 25, 25, 25, 25 }, MIB);
+			m.use(m.site(0, m.python("/a.py", "f", 1)), p, 100, { 25, 25, 25, 25 },
+			      MIB);
 		Analysis a(m.get());
 
 		EXPECT_EQ(r_has(a["capacity"], "exhausted_in_s"), leaked != 0);
 		if (leaked) {
 			EXPECT_NEAR(r_get_float(a["capacity"], "exhausted_in_s"), 1000, 30);
 		}
+	}
+}
+
+/* A short run of a training: a minute of imports, twenty seconds of steps; what these collected is
+ * given back when main() returns. */
+TEST(Growth, WhatGrowsAsLongAsThereAreStepsIsNoPassOfAShortRun)
+{
+	for (bool steps_are_known : { true, false }) {
+		constexpr uint64_t S = 1000000000, N = 200;
+		TraceWriter w;
+		Stream &s = w.process(Root());
+
+		for (uint64_t i = 0; i < N; i++) {
+			uint64_t at = 60 * S + i * S / 10;
+
+			if (steps_are_known) {
+				mt_ev_mark step = {};
+				step.time = at;
+				step.kind = MT_MARK_STEP;
+				step.value = i;
+				s.put(step);
+			}
+			s.alloc(at + 1000, 0x1000000 + i * MIB, 100 * KIB, 7);
+		}
+		for (uint64_t i = 0; i < N; i++)
+			s.free(81 * S + i, 0x1000000 + i * MIB);
+		s.put(mt_ev_exit{ 82 * S, MT_EXIT_EXIT, 0 });
+		Replayed run(w);
+		Analysis a(run.m);
+
+		ASSERT_NE(a["growth"]->first, nullptr);
+		EXPECT_STREQ(r_get_string(a["growth"]->first, "verdict"),
+			     steps_are_known ? "leak" : "bounded");
+		EXPECT_EQ(a.findings("leak"), steps_are_known ? 1u : 0u);
 	}
 }
 
@@ -214,7 +250,9 @@ TEST(Phases, KnowTheirPeakWhatTheyHeldAndWhatWasKept)
 
 	s.alloc(10, 0x1000, MIB);
 	s.put(phase_mark(100, "load"));
-	s.alloc(110, 0x200000, 64 * MIB, 7).alloc(120, 0x8000000, 3 * MIB, 8).alloc(130, 0x9000000, MIB);
+	s.alloc(110, 0x200000, 64 * MIB, 7)
+		.alloc(120, 0x8000000, 3 * MIB, 8)
+		.alloc(130, 0x9000000, MIB);
 	s.free(140, 0x9000000).map(150, 0x10000000, 8 * MIB);
 	s.put(phase_mark(200, "train"));
 	s.alloc(210, 0x9000000, 2 * MIB).free(220, 0x8000000);
@@ -233,7 +271,8 @@ TEST(Phases, KnowTheirPeakWhatTheyHeldAndWhatWasKept)
 	EXPECT_EQ(r_get_int(load, "peak_bytes"), static_cast<int64_t>(69 * MIB));
 	EXPECT_EQ(r_get_int(load, "held_at_end_bytes"), static_cast<int64_t>(75 * MIB));
 	EXPECT_EQ(r_get_int(load, "kept_bytes"), static_cast<int64_t>(72 * MIB));
-	EXPECT_EQ(r_get_int(r_get(load, "sites")->first, "kept_bytes"), static_cast<int64_t>(64 * MIB));
+	EXPECT_EQ(r_get_int(r_get(load, "sites")->first, "kept_bytes"),
+		  static_cast<int64_t>(64 * MIB));
 	EXPECT_EQ(r_get_int(train, "held_at_end_bytes"), static_cast<int64_t>(2 * MIB));
 	EXPECT_EQ(r_get_int(train, "kept_bytes"), 0);
 	EXPECT_EQ(a["phases"]->count, 2u);

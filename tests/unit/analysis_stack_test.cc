@@ -9,6 +9,7 @@
 
 extern "C" {
 #include "analysis/stack.h"
+#include "util/pyfile.h"
 #include "util/strbuf.h"
 
 // Their addresses stand for native frames.
@@ -209,15 +210,15 @@ TEST(Stack, TheLoopIsKnownInAllPartsThatCompilersMake)
 
 TEST(Stack, FilesOfTheLibraryAndOfPackagesAreNotTheUsers)
 {
-	EXPECT_TRUE(stack_is_user_file("/home/me/train.py"));
-	EXPECT_TRUE(stack_is_user_file("train.py"));
-	EXPECT_TRUE(stack_is_user_file("<string>"));
-	EXPECT_TRUE(stack_is_user_file("/opt/lib/python3-tools/x.py")); // a folder of that name
-	EXPECT_FALSE(stack_is_user_file("/usr/lib/python3.11/json/decoder.py"));
-	EXPECT_FALSE(stack_is_user_file("/v/lib/python3.11/site-packages/torch/__init__.py"));
-	EXPECT_FALSE(stack_is_user_file("/usr/lib/python3/dist-packages/numpy/__init__.py"));
-	EXPECT_FALSE(stack_is_user_file("<frozen importlib._bootstrap>"));
-	EXPECT_FALSE(stack_is_user_file(nullptr));
+	EXPECT_TRUE(pyfile_is_users("/home/me/train.py"));
+	EXPECT_TRUE(pyfile_is_users("train.py"));
+	EXPECT_TRUE(pyfile_is_users("<string>"));
+	EXPECT_TRUE(pyfile_is_users("/opt/lib/python3-tools/x.py")); // a folder of that name
+	EXPECT_FALSE(pyfile_is_users("/usr/lib/python3.11/json/decoder.py"));
+	EXPECT_FALSE(pyfile_is_users("/v/lib/python3.11/site-packages/torch/__init__.py"));
+	EXPECT_FALSE(pyfile_is_users("/usr/lib/python3/dist-packages/numpy/__init__.py"));
+	EXPECT_FALSE(pyfile_is_users("<frozen importlib._bootstrap>"));
+	EXPECT_FALSE(pyfile_is_users(nullptr));
 }
 
 namespace

@@ -167,6 +167,31 @@ uint64_t LoaderStack(Stream &s)
 	return 4;
 }
 
+/* accelerate, lightning and others go over the user's loader in a file of their own. */
+TEST(ModelRoles, TheLoadersLineIsTheUsersUnlessAllIsAPackage)
+{
+	for (bool has_user : { true, false }) {
+		TraceWriter w;
+		Stream &main = w.process(Root());
+
+		main.code(1, has_user ? "/home/me/train.py" : "/v/lib/python3.11/runpy.py", "main");
+		main.code(2, "/v/lib/python3.11/site-packages/accelerate/data_loader.py",
+			  "__iter__");
+		main.code(3, "/v/lib/python3.11/site-packages/torch/utils/data/dataloader.py",
+			  "__init__");
+		main.code(4, "/v/lib/python3.11/multiprocessing/popen_fork.py", "_launch");
+		for (uint64_t id = 1; id <= 4; id++)
+			main.put(mt_ev_pynode{ id, id - 1, id, 10, 0 });
+		Stream &worker = w.fork(main, 100, 200, 4);
+		worker.alloc(200, 0x1000, 1, 0, 1);
+		worker.put(mt_ev_exit{ 300, MT_EXIT_UNDERSCORE, 0 });
+		Replayed run(w);
+
+		EXPECT_STREQ(run.P(200).role, "dataloader-worker");
+		EXPECT_EQ(run.P(200).worker.node, has_user ? 1u : 2u);
+	}
+}
+
 TEST(ModelRoles, WorkersAreNumberedInOrderOfForkAndByGeneration)
 {
 	TraceWriter w;
