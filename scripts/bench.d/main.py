@@ -54,6 +54,8 @@ def main(words):
         if len(words) < 2:
             raise SystemExit("bench: --write needs a file")
         target, words = words[1], words[2:]
+        if not os.path.exists(target):
+            raise SystemExit(f"bench: --write {target}: no such file")
     if any(w.startswith("-") for w in words):
         raise SystemExit("usage: bench [--write FILE] [PART ...]")
     parts = choose(words or os.environ.get("BENCH", "").split())

@@ -92,6 +92,40 @@ TEST_P(InAnotherPidNamespace, IsReachedFromOutside)
 
 INSTANTIATE_TEST_SUITE_P(Inject, InAnotherPidNamespace, testing::Bool());
 
+/* While its answer is awaited a process ends, and another one gets its number. */
+TEST(Pids, OneThatIsUsedAgainIsAnotherProcess)
+{
+	TempDir dir;
+	Command c = Plain(dir, { "unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "python3", "-c",
+				 "import os, signal, subprocess, sys\n"
+				 "print('ready', flush=True)\n"
+				 "env = dict(os.environ, LD_PRELOAD=sys.argv[2], MEMTRACE_MODE='dormant')\n"
+				 "def sleeper():\n"
+				 "    p = subprocess.Popen(['/bin/sh', '-c', 'echo begun; exec sleep 100'], env=env, stdout=subprocess.PIPE)\n"
+				 "    p.stdout.readline()\n"
+				 "    return p\n"
+				 "old = sleeper()\n"
+				 "asks = subprocess.Popen([sys.argv[1], 'attach', str(old.pid), '--wait', '60'], stderr=subprocess.PIPE)\n"
+				 "print(asks.stderr.readline())\n"
+				 "os.kill(asks.pid, signal.SIGSTOP)\n"
+				 "old.kill()\n"
+				 "old.wait()\n"
+				 "with open('/proc/sys/kernel/ns_last_pid', 'w') as f:\n"
+				 "    f.write(str(old.pid - 1))\n"
+				 "new = sleeper()\n"
+				 "os.kill(asks.pid, signal.SIGCONT)\n"
+				 "print('same', old.pid == new.pid, asks.stderr.read(), asks.wait())\n",
+				 BuildPath("memtrace"), ShimPath() });
+	Result result = Execute(c);
+
+	if (result.out.find("ready") == std::string::npos)
+		GTEST_SKIP() << "no right to make a pid namespace";
+	if (result.out.find("same True") == std::string::npos)
+		GTEST_SKIP() << "this kernel gives no chosen pid: " << Describe(result);
+	EXPECT_NE(result.out.find("is silent"), std::string::npos) << Describe(result);
+	EXPECT_NE(result.out.find("has ended\n 1\n"), std::string::npos) << Describe(result);
+}
+
 /* Programs that it starts from now on are recorded with --tree, and only then. */
 TEST(InjectTree, ProgramsThatAreStartedLaterAreRecorded)
 {
