@@ -46,8 +46,9 @@ static int trace_of(const char *argument, char *out, size_t size)
 		snprintf(out, size, "%s", argument);
 		return 0;
 	}
-	if (process_argument("top", argument, &pid) ||
-	    target_open(&t, pid, why, sizeof(why)) != REACHED) {
+	if (process_argument("top", argument, &pid))
+		return EXIT_USAGE;
+	if (target_open(&t, pid, why, sizeof(why)) != REACHED) {
 		complain("process %s: %s", argument, why);
 		return 1;
 	}
@@ -278,8 +279,9 @@ int command_top(int argc, char **argv)
 	}
 	if (find_part("memtrace-report", program, sizeof(program)) < 0)
 		return EXIT_USAGE;
-	if (trace_of(what, path, sizeof(path)))
-		return 1;
+	status = trace_of(what, path, sizeof(path));
+	if (status)
+		return status;
 	once |= !json && !isatty(STDOUT_FILENO);
 	if (feed_open(&f, program, path, once ? "0" : INTERVAL) < 0) {
 		complain("cannot start %s: %s", program, strerror(errno));

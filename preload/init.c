@@ -115,6 +115,8 @@ static int trace_join(int late)
 	mt_process.reason = late ? MT_PROCESS_ATTACHED : MT_PROCESS_EXEC;
 	mt_process.pid = (uint32_t)mt_sys_getpid();
 	mt_clock_is_tsc = (mt_file.header->flags & MT_FILE_TSC) != 0;
+	if (!late) /* who attached to the tree decides how all of it is recorded */
+		mt_config_adopt(mt_file.header->settings, sizeof(mt_file.header->settings));
 	is_root = mt_file.header->root_pid == mt_process.pid &&
 		  mt_file.header->root_start == mt_process_start(mt_process.pid);
 	if (is_root)
@@ -148,6 +150,8 @@ static int trace_create(int late)
 	mt_process.number = MT_ROOT_PROC;
 	mt_process.reason = MT_PROCESS_ROOT;
 	mt_process.pid = mt_file.header->root_pid;
+	if (late)
+		mt_config_write(mt_file.header->settings, sizeof(mt_file.header->settings));
 	return 0;
 }
 
@@ -264,13 +268,14 @@ int mt_recording_begin(int late)
 	if (mt_late) /* the program may be changing its own */
 		start_environ = early_environ(0);
 	mt_file.max_bytes = (uint64_t)mt_config.max_bytes;
-	if (mt_config.mode == MT_MODE_SAMPLE)
-		mt_sample_mean = (uint64_t)mt_config.sample_bytes;
 	err = *mt_config.trace ? trace_join(late) : trace_create(late);
 	if (err < 0) {
 		mt_sampling_reset();
 		return err;
 	}
+	mt_file.max_bytes = (uint64_t)mt_config.max_bytes; /* joined: the attach's */
+	if (mt_config.mode == MT_MODE_SAMPLE)
+		mt_sample_mean = (uint64_t)mt_config.sample_bytes;
 	mt_gate_init();
 	mt_thread_init();
 	mt_record_init(mt_config.mode == MT_MODE_FULL && mt_config.events == MT_EVENTS_FOLDED);
@@ -310,6 +315,7 @@ static int start(void)
 		return -1;
 	}
 	mt_recording_began();
+	mt_control_own.until_ns = mt_file.header->until_ns;
 	return 0;
 }
 

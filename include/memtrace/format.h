@@ -81,7 +81,11 @@ struct mt_file_header {
 	/* Atomic, for writers only: when that process was last sampled, or may be next, in
 	 * MT_SLOT_TIME_NS of CLOCK_MONOTONIC, modulo 2^16. */
 	uint16_t sampled[MT_PROC_SLOTS];
-	uint8_t reserved2[4096 - 320 - 6 * MT_PROC_SLOTS];
+	/* Of a recording that an attach began, for programs that its processes start: CLOCK_MONOTONIC
+	 * when it is to end, 0: not by itself; and what it records with, NAME=value, each with a zero. */
+	uint64_t until_ns;
+	char settings[504];
+	uint8_t reserved2[4096 - 832 - 6 * MT_PROC_SLOTS];
 };
 
 #define MT_SLOT_TIME_NS (UINT64_C(1) << 28)
