@@ -217,8 +217,7 @@ static void find_kept(struct findings *all, bool pinned)
 	VEC(const struct site_use *) kept = VEC_INIT;
 
 	for (size_t i = 0; i < m->use_count; i++)
-		if (is_kept(m, &m->uses[i], pinned) &&
-		    !is_bounded(all->in->growth, &m->uses[i]))
+		if (is_kept(m, &m->uses[i], pinned) && !is_bounded(all->in->growth, &m->uses[i]))
 			*vec_push(&kept) = &m->uses[i];
 	if (kept.count)
 		qsort(kept.items, kept.count, sizeof(*kept.items), by_live);

@@ -165,7 +165,6 @@ static void put_left(struct findings *all, const struct process *p, const struct
 		    (double)l->bytes >= WARN_SHARE * (double)p->peak_live_bytes;
 	struct finding *f = finding_new(all, "not-released-after-phase",
 					much ? SEVERITY_WARNING : SEVERITY_INFO);
-
 	struct phase_site most;
 
 	most_of(all, l, &most);
