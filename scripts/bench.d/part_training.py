@@ -237,4 +237,4 @@ def measure_part(seconds):
     except measure.Failed:
         return [Row("training", "training", "", "", None,
                     note="no PyTorch here (scripts/install-deps bench)")]
-    return measure_kind("pinned", seconds * 0.75) + measure_kind("ordinary", seconds * 0.25)
+    return measure_kind("pinned", seconds * 0.68) + measure_kind("ordinary", seconds * 0.32)
