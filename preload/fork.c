@@ -21,6 +21,7 @@
 #include "out/file.h"
 #include "out/process.h"
 #include "record/record.h"
+#include "record/touch.h"
 #include "samplers/cow.h"
 #include "samplers/sampler.h"
 #include "slots.h"
@@ -82,6 +83,7 @@ static void child_reset(uint64_t time, uint32_t inexact)
 {
 	struct mt_thread *t = mt_tls.thread;
 
+	mt_touch_child();
 	if (!recording() || !mt_arm_child_records()) {
 		child_dormant();
 		return;

@@ -32,6 +32,7 @@
 #include "out/process.h"
 #include "record/gpu.h"
 #include "record/record.h"
+#include "record/touch.h"
 #include "samplers/cow.h"
 #include "samplers/pages.h"
 #include "samplers/sampler.h"
@@ -254,6 +255,8 @@ static void introduce(int late)
 	mt_pressure_mark = pressure_mark;
 	mt_pages_before = mt_record_looked;
 	mt_cow_init((uint64_t)mt_config.cow_interval);
+	mt_touch_init(t, mt_config.cow_touch != 0);
+	mt_cow_began = mt_touch_begin;
 	mt_sampler_init(t, (uint64_t)mt_config.interval, late);
 }
 

@@ -153,6 +153,7 @@ TEST(EventsTable, WhatVersionOneWroteStaysReadable)
 		{ 0x28, "T U U U U U N P" },
 		{ 0x34, "T U U U STR" },
 		{ 0x35, "T P" },
+		{ 0x37, "T U U N P" },
 		{ 0x38, "T U U U U U" },
 		{ 0x39, "T U U U U" },
 		{ 0x3a, "T U U U U STR" },
