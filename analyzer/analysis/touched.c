@@ -254,6 +254,12 @@ static void sums_settle(sums *s)
 	qsort(s->items, s->count, sizeof(*s->items), by_bytes);
 }
 
+/* What one fault in many stands for may be a little more than there is. */
+static double share_of(uint64_t bytes, uint64_t copied)
+{
+	return bytes < copied ? (double)bytes / (double)copied : 1;
+}
+
 static void put_stack(const struct touched *t, struct result *doc, struct rvalue *o,
 		      const struct toucher *by)
 {
@@ -294,7 +300,7 @@ static void put_sums(const struct touched *t, struct result *doc, struct rvalue 
 		r_string(doc, row, "function", by->function);
 		put_count(doc, row, "bytes", s->items[i].bytes);
 		if (copied)
-			r_float(doc, row, "share", (double)s->items[i].bytes / (double)copied);
+			r_float(doc, row, "share", share_of(s->items[i].bytes, copied));
 		else
 			r_null(doc, row, "share");
 		if (whole) {
@@ -422,17 +428,17 @@ void touched_say(const struct touched *t, struct finding *f, const uint32_t *of_
 	}
 	sums_settle(&s);
 	for (size_t i = 0; copied && i < s.count && said < MOST_SAID; i++, said++) {
-		double share = (double)s.items[i].bytes / (double)copied;
+		double share = share_of(s.items[i].bytes, copied);
 
 		if (share < MIN_SAID)
 			break;
 		strbuf_reset(&by);
 		toucher_add(&by, &t->touchers.items[s.items[i].toucher]);
 		strbuf_addf(&f->detail, "%s %s (%.0f %%%s)", said ? "," : " Touched by", by.buf,
-			    share > 1 ? 100 : 100 * share, said ? "" : " of the pages");
+			    100 * share, said ? "" : " of the pages");
 		finding_item(f, "touched_by", by.buf);
 		if (!said)
-			finding_float(f, "touched_share", share > 1 ? 1 : share);
+			finding_float(f, "touched_share", share);
 	}
 	if (said)
 		strbuf_addch(&f->detail, '.');

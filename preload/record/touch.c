@@ -199,6 +199,19 @@ static void record(struct mt_thread *t, uint64_t address, const void *context)
 	MT_SELF_END();
 }
 
+/* Of a thread inside a hook, which may have marked itself busy or, where nothing is sampled, not. */
+static void record_inside(struct mt_thread *t, uint64_t address, const void *context)
+{
+	uint32_t was_busy = t->busy;
+
+	t->busy = 1;
+	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* busy before state, as in mt_enter */
+	if (mt_state == MT_STATE_RUNNING)
+		record(t, address, context);
+	if (!was_busy)
+		__atomic_store_n(&t->busy, 0, __ATOMIC_RELEASE);
+}
+
 /*
  * Inside the real allocator a record may be made, as that of a mapping is. Not while a fork has the
  * gate closed: the thread that forks would wait for itself.
@@ -220,7 +233,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
 		   !__atomic_load_n(&active, __ATOMIC_ACQUIRE)) {
 		__atomic_add_fetch(&count.own, 1, __ATOMIC_RELAXED);
 	} else if (outer != MT_GUARD_NONE) {
-		record(t, fault->address, context);
+		record_inside(t, fault->address, context);
 	} else if (mt_enter()) {
 		record(t, fault->address, context);
 		mt_leave(t);
@@ -241,7 +254,8 @@ static const char *handler_install(void)
 		return "the program uses SIGTRAP itself";
 	memset(&action, 0, sizeof(action));
 	action.sa_sigaction = on_fault;
-	action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+	/* On the stack of whoever faulted, as a hook is: alternative ones may be very small. */
+	action.sa_flags = SA_SIGINFO | SA_RESTART;
 	if (mt_real.sigaction(SIGTRAP, &action, NULL) != 0)
 		return "sigaction failed";
 	has_handler = 1;

@@ -16,11 +16,11 @@ COUNT = int(sys.argv[1])
 
 
 def build_left():
-    return [(i, str(i)) for i in range(COUNT)]  # build left
+    return [[i] for i in range(COUNT)]  # build left
 
 
 def build_right():
-    return [(i, str(i)) for i in range(COUNT)]  # build right
+    return [[i] for i in range(COUNT)]  # build right
 
 
 def read_left(rows):
