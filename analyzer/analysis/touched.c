@@ -87,8 +87,21 @@ static uint32_t by_line(struct touched *t, const char *text, const char *functio
 	return (uint32_t)*slot;
 }
 
+/* The frames that the process was forked with are its parent's: no line of theirs runs in it. */
+static void drop_inherited(const struct model *m, struct stack *st, uint32_t python,
+			   const bool *inherited)
+{
+	size_t own = 0;
+
+	for (uint32_t n = python; n && !inherited[n]; n = m->python[n].parent)
+		own++;
+	if (own && own < st->frames.count)
+		st->frames.count = own;
+}
+
 /* native 0: by its Python part. */
-static uint32_t look_up(struct touched *t, uint32_t native, uint32_t python, bool symbols)
+static uint32_t look_up(struct touched *t, uint32_t native, uint32_t python, const bool *inherited,
+			bool symbols)
 {
 	struct strbuf text = STRBUF_INIT;
 	const struct stack_frame *f;
@@ -97,6 +110,8 @@ static uint32_t look_up(struct touched *t, uint32_t native, uint32_t python, boo
 
 	if (symbols) {
 		stack_merge(t->in->m, t->in->symbols, native, python, &st);
+		if (!native)
+			drop_inherited(t->in->m, &st, python, inherited);
 		f = stack_place(&st);
 		if (f) {
 			stack_place_add(&text, f);
@@ -128,17 +143,18 @@ static void sum_native(const struct model *m, struct hashmap *sums)
 		}
 }
 
-static uint32_t toucher_of(struct touched *t, const struct cow_touch *c,
-			   const struct hashmap *native)
+static uint32_t toucher_of(struct touched *t, const struct cow_touch *c, uint32_t fork,
+			   const bool *inherited, const struct hashmap *native)
 {
-	uint32_t key[2] = { c->python ? 0 : c->native, c->python };
+	uint32_t key[3] = { c->python ? 0 : c->native, c->python, c->python ? fork : 0 };
 	const uint64_t *bytes = hashmap_get(native, &c->native, sizeof(c->native));
 	uint64_t *slot;
 	bool is_new;
 
 	slot = hashmap_slot(&t->by_stack, key, sizeof(key), &is_new);
 	if (is_new)
-		*slot = look_up(t, key[0], key[1], c->python || (bytes && *bytes >= MIN_LOOKED_UP));
+		*slot = look_up(t, key[0], key[1], inherited,
+				c->python || (bytes && *bytes >= MIN_LOOKED_UP));
 	return (uint32_t)*slot;
 }
 
@@ -153,10 +169,25 @@ static int by_site(const void *a, const void *b)
 	return x->toucher < y->toucher ? -1 : x->toucher > y->toucher;
 }
 
+/* The Python stack of the call that forked it; 0: none. */
+static uint32_t fork_of(const struct model *m, const struct process *p)
+{
+	const struct process *parent = p->parent == NO_ID ? NULL : &m->processes[p->parent];
+
+	for (size_t i = 0; parent && i < parent->child_count; i++)
+		if (parent->children[i].process == p->id)
+			return parent->children[i].python;
+	return 0;
+}
+
 static void add_worker(struct touched *t, const struct process *p, const struct hashmap *native)
 {
 	const struct process_cow *cow = p->cow;
+	bool *inherited = xcalloc(t->in->m->python_count, sizeof(*inherited));
+	uint32_t fork = fork_of(t->in->m, p);
 
+	for (uint32_t n = fork; n; n = t->in->m->python[n].parent)
+		inherited[n] = true;
 	t->measured = true;
 	t->all += cow->copied;
 	for (size_t i = 0; i < cow->site_count; i++)
@@ -164,7 +195,7 @@ static void add_worker(struct touched *t, const struct process *p, const struct 
 			t->copied[cow->sites[i].site] += cow->sites[i].copied;
 	for (size_t i = 0; i < cow->touch_count; i++) {
 		const struct cow_touch *c = &cow->touches[i];
-		uint32_t id = toucher_of(t, c, native);
+		uint32_t id = toucher_of(t, c, fork, inherited, native);
 		struct toucher *by = &t->touchers.items[id];
 
 		*vec_push(&t->rows) = (struct touch_row){ c->site, p->id, id, c->bytes };
@@ -174,6 +205,7 @@ static void add_worker(struct touched *t, const struct process *p, const struct 
 			by->python = c->python;
 		}
 	}
+	free(inherited);
 }
 
 void touched_init(struct touched *t, struct analysis_input *in)

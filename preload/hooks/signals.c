@@ -11,8 +11,17 @@
 #include "core/real.h"
 #include "record/touch.h"
 
+/* A library that is initialised ahead of us, before any other hook was called. */
+static MT_COLD void start(void)
+{
+	if (mt_state == MT_STATE_NEW && &mt_on_first_call)
+		mt_on_first_call();
+}
+
 #define PASS(name, failed, number, ...)                                                            \
 	do {                                                                                       \
+		if (mt_unlikely(!mt_real.name))                                                    \
+			start();                                                                   \
 		if (mt_unlikely(!mt_real.name)) {                                                  \
 			errno = ENOSYS;                                                            \
 			return failed;                                                             \
