@@ -48,7 +48,8 @@ struct wish {
 	uint64_t duration_ns; /* 0: until it is detached, or ends */
 	char text[MT_CONTROL_TEXT]; /* NAME=value entries */
 	size_t text_bytes;
-	int has_out, has_mode;
+	int has_mode;
+	int asks; /* for anything but to record */
 };
 
 static int seconds(const char *verb, const char *name, const char *text, double *value)
@@ -98,6 +99,7 @@ static int one_option(struct wish *w, int argc, char **argv, int *at, const char
 	double s;
 	int err;
 
+	w->asks |= strcmp(word, "--tree") != 0 && strcmp(word, "--wait") != 0;
 	if (!strcmp(word, "--tree")) {
 		w->tree = 1;
 		++*at;
@@ -120,6 +122,10 @@ static int one_option(struct wish *w, int argc, char **argv, int *at, const char
 	if (!strcmp(name, "OUT")) {
 		*out = value;
 		return 0;
+	}
+	if (!strcmp(name, "MODE") && !strcmp(value, "dormant")) {
+		complain("attach: --mode dormant records nothing: full or sample");
+		return EXIT_USAGE;
 	}
 	w->has_mode |= !strcmp(name, "MODE");
 	return add_entry(w, name, value);
@@ -287,7 +293,8 @@ static int is_over(const struct target *t)
 	return state != MT_CONTROL_RECORDING && state != MT_CONTROL_DRAINING;
 }
 
-static int stop_one(struct target *t, int wait_ms, int is_child)
+/* silent: NULL, or of a child, which is not waited for: it finds the request at its next event. */
+static int stop_one(struct target *t, int wait_ms, size_t *silent)
 {
 	uint64_t end = now_ns() + (uint64_t)wait_ms * 1000000u;
 	int result = 0;
@@ -296,10 +303,15 @@ static int stop_one(struct target *t, int wait_ms, int is_child)
 		complain("another memtrace is talking to process %d", (int)t->pid);
 		return 1;
 	}
-	if (!await(t, is_child ? NULL : "stops recording", wait_ms, &result))
-		return !(is_child && process_is_gone(t->pid));
+	if (!await(t, silent ? NULL : "stops recording", silent ? CHILD_MS : wait_ms, &result)) {
+		if (!silent)
+			return 1;
+		*silent += !target_is_gone(t) &&
+			   target_ask(t, MT_CONTROL_DISARM, 0, 0, NULL, NULL, "", 0) == 0;
+		return 0;
+	}
 	say_took(t, "to end");
-	while (!is_over(t) && now_ns() < end && !interrupted && !process_is_gone(t->pid)) {
+	while (!is_over(t) && now_ns() < end && !interrupted && !target_is_gone(t)) {
 		__atomic_store_n(&t->page->self.word, MT_CONTROL_CALL, __ATOMIC_SEQ_CST);
 		sleep_ms(POLL_MS);
 	}
@@ -311,13 +323,14 @@ static int stop_one(struct target *t, int wait_ms, int is_child)
 }
 
 /* Those of its descendants that write this trace, the youngest first. */
-static int stop_children(const struct target *t, const uint8_t *trace, int wait_ms)
+static int stop_children(const struct target *t, const uint8_t *trace, int wait_ms, size_t *silent)
 {
 	char why[512];
 	pid_t *list;
 	size_t n = process_tree(t->pid, &list);
 	int failed = 0;
 
+	*silent = 0;
 	for (size_t i = n; i-- > 1;) {
 		struct target child;
 
@@ -325,7 +338,7 @@ static int stop_children(const struct target *t, const uint8_t *trace, int wait_
 			continue;
 		if (child.page->self.state == MT_CONTROL_RECORDING &&
 		    !memcmp(child.page->self.trace_id, trace, MT_TRACE_ID_BYTES))
-			failed |= stop_one(&child, wait_ms, 1);
+			failed |= stop_one(&child, wait_ms, silent);
 		target_close(&child);
 	}
 	if (n)
@@ -338,11 +351,16 @@ static int stop_tree(struct target *t, int wait_ms)
 {
 	uint8_t trace[MT_TRACE_ID_BYTES];
 	int tree = (int)t->page->self.tree, failed = 0;
+	size_t silent = 0;
 
 	memcpy(trace, t->page->self.trace_id, sizeof(trace));
-	failed |= tree && stop_children(t, trace, wait_ms);
-	failed |= stop_one(t, wait_ms, 0);
-	return failed | (tree && stop_children(t, trace, wait_ms));
+	failed |= tree && stop_children(t, trace, wait_ms, &silent);
+	failed |= stop_one(t, wait_ms, NULL);
+	failed |= tree && stop_children(t, trace, wait_ms, &silent);
+	if (silent)
+		complain("%zu silent process%s of its tree stop%s recording at the next allocation",
+			 silent, silent == 1 ? "" : "es", silent == 1 ? "s" : "");
+	return failed;
 }
 
 /* --duration: the process ends the recording by itself, also if we are killed; we see it through. */
@@ -350,26 +368,25 @@ static int see_through(struct target *t, const struct wish *w)
 {
 	uint64_t end = now_ns() + w->duration_ns;
 
-	while (!is_over(t) && !interrupted && now_ns() < end && !process_is_gone(t->pid))
+	while (!is_over(t) && !interrupted && now_ns() < end && !target_is_gone(t))
 		sleep_ms(20);
 	interrupted = 0;
-	if (process_is_gone(t->pid)) {
+	if (target_is_gone(t)) {
 		complain("process %d has ended", (int)t->pid);
 		return 0;
 	}
 	return is_over(t) && !w->tree ? 0 : stop_tree(t, w->wait_ms);
 }
 
-/* ---- commands ------------------------------------------------------------------------------------------- */
-
-static int already(const struct target *t)
+static void say_wrote(pid_t pid, const char *path)
 {
-	char path[PATH_MAX];
+	int error = trace_error(pid, path);
 
-	target_trace(t, path, sizeof(path));
-	complain("process %d is being recorded already, to %s", (int)t->pid, path);
-	return 0;
+	complain("wrote %s%s%s; read it with: memtrace-report %s", path,
+		 error ? ", incomplete: " : "", error ? strerror(error) : "", path);
 }
+
+/* ---- commands ------------------------------------------------------------------------------------------- */
 
 int command_attach(int argc, char **argv)
 {
@@ -397,7 +414,8 @@ int command_attach(int argc, char **argv)
 	}
 	target_trace(&t, path, sizeof(path));
 	if (result == -EALREADY)
-		already(&t);
+		complain("process %d is being recorded already, to %s%s", (int)w.pid, path,
+			 w.asks ? "; its options are as they were: memtrace detach first" : "");
 	else
 		complain("recording process %d to %s; stop it by: memtrace detach %d", (int)w.pid,
 			 path, (int)w.pid);
@@ -405,7 +423,7 @@ int command_attach(int argc, char **argv)
 		arm_children(&t, &w);
 	err = w.duration_ns && result == 0 ? see_through(&t, &w) : 0;
 	if (w.duration_ns && result == 0 && !err)
-		complain("wrote %s; read it with: memtrace-report %s", path, path);
+		say_wrote(w.pid, path);
 	target_close(&t);
 	return err;
 }
@@ -446,7 +464,7 @@ int command_detach(int argc, char **argv)
 			 "allocation",
 			 (int)pid);
 	else if (!err)
-		complain("wrote %s; read it with: memtrace-report %s", path, path);
+		say_wrote(pid, path);
 	target_close(&t);
 	return err;
 }

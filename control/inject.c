@@ -145,7 +145,8 @@ static void say_no_moment(struct search *search, size_t left_out, double wait_s)
 	if (search->held)
 		snprintf(search->why, search->size,
 			 "it is stopped; continue it first (kill -CONT %d)", search->target->pid);
-	else if (search->stuck || (!*last && (!left_out || inject_state(search->target->pid) == 'D')))
+	else if (search->stuck ||
+		 (!*last && (!left_out || inject_state(search->target->pid) == 'D')))
 		snprintf(search->why, search->size,
 			 "it waits in the kernel and can't be stopped (state D); try again when "
 			 "that "

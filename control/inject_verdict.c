@@ -207,8 +207,9 @@ static int program_verdict(pid_t pid, char *why, size_t size)
 	base = strrchr(name, '/');
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return REFUSE("its program can't be read: %s; run memtrace as root",
-			      strerror(errno));
+		return REFUSE("its program can't be read: %s; %s", strerror(errno),
+			      geteuid() ? "run memtrace as root"
+					: "this root may not look at it (CAP_SYS_PTRACE)");
 	if (pread(fd, &e, sizeof(e), 0) == (ssize_t)sizeof(e) &&
 	    (e.e_ident[EI_CLASS] != ELFCLASS64 || e.e_machine != OWN_MACHINE))
 		result = REFUSE("it is for another architecture than the shim (%s)",

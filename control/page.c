@@ -123,19 +123,60 @@ static enum reach no_folder(pid_t pid, char *why, size_t size)
 	return NOT_ALLOWED;
 }
 
+/* Did its environment load the shim, or an attach? */
+static int was_preloaded(pid_t pid)
+{
+	char path[64], text[4096];
+	size_t keep = 0, n;
+	int found = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/environ", (int)pid);
+	f = fopen(path, "re");
+	while (f && !found && (n = fread(text + keep, 1, sizeof(text) - keep, f)) > 0) {
+		n += keep;
+		found = memmem(text, n, "libmemtrace", 11) != NULL;
+		keep = n < 10 ? n : 10; /* it may lie across two pieces */
+		memmove(text, text + n - keep, keep);
+	}
+	if (f)
+		fclose(f);
+	return found;
+}
+
 static enum reach not_found(pid_t pid, int strange, char *why, size_t size)
 {
 	if (!has_shim(pid)) {
 		snprintf(why, size,
-			 "it was started without the shim; start it by `memtrace run` "
-			 "(--mode dormant costs next to nothing)");
+			 "it is not being recorded: it was started without the shim, and nobody "
+			 "attached to it (memtrace attach)");
 		return NO_SHIM;
 	}
-	snprintf(why, size,
-		 strange ? "its control page is damaged and not renewed yet"
-			 : "it has the shim, but its control page can't be reached: it "
-			   "closed all its descriptors, or has not begun yet");
+	if (strange)
+		snprintf(why, size, "its control page is damaged and not renewed yet");
+	else if (!was_preloaded(pid))
+		snprintf(why, size,
+			 "it is not being recorded: the shim is there from an attach that is over");
+	else
+		snprintf(why, size,
+			 "it has the shim, but its control page can't be reached: it closed all "
+			 "its descriptors, or has not begun yet");
 	return NO_PAGE;
+}
+
+/* What has no page of its own, whatever its descriptors are. */
+static enum reach no_process(pid_t pid, char *why, size_t size)
+{
+	int64_t leader = process_field(pid, "status", "Tgid");
+
+	if (leader >= 0 && leader != pid)
+		snprintf(why, size, "it is a thread of process %lld; give that number",
+			 (long long)leader);
+	else if (leader >= 0 && process_is_gone(pid))
+		snprintf(why, size, "it has ended, and its parent has not waited for it yet");
+	else
+		return REACHED;
+	return NO_PROCESS;
 }
 
 enum reach target_open(struct target *t, pid_t pid, char *why, size_t size)
@@ -147,6 +188,9 @@ enum reach target_open(struct target *t, pid_t pid, char *why, size_t size)
 	DIR *dir;
 
 	*t = (struct target){ .pid = pid, .fd = -1, .page = MAP_FAILED };
+	t->start = process_start(pid);
+	if (no_process(pid, why, size) != REACHED)
+		return NO_PROCESS;
 	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
 	dir = opendir(path);
 	if (!dir)
@@ -245,6 +289,11 @@ int target_ask(struct target *t, enum mt_control_command command, uint32_t flags
 	return 0;
 }
 
+int target_is_gone(const struct target *t)
+{
+	return process_is_gone(t->pid) || process_start(t->pid) != t->start;
+}
+
 int target_answered(struct target *t, int *result)
 {
 	struct mt_control *page = t->page;
@@ -253,7 +302,7 @@ int target_answered(struct target *t, int *result)
 		*result = page->self.result;
 		return 1;
 	}
-	if (process_is_gone(t->pid))
+	if (target_is_gone(t))
 		return -1;
 	/* Again: the process may just have thrown away what stood there before. */
 	__atomic_store_n(&page->request.number, t->number, __ATOMIC_RELEASE);

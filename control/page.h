@@ -14,6 +14,7 @@
 
 struct target {
 	pid_t pid; /* as we see it */
+	uint64_t start; /* process_start() of it: a pid may be used again */
 	int fd; /* of the page; -1: not open */
 	struct mt_control *page;
 	uint32_t number; /* of the request under way; 0: none */
@@ -42,6 +43,9 @@ int target_ask(struct target *t, enum mt_control_command command, uint32_t flags
 	       const struct mt_control_before *before, const char *older, const char *text,
 	       size_t text_bytes);
 
+/* Has the process ended? */
+int target_is_gone(const struct target *t);
+
 /* Has it answered? 1: yes, *result is what came of it; 0: not yet; -1: the process is gone. Calls
  * again each time. */
 int target_answered(struct target *t, int *result);
@@ -55,6 +59,9 @@ int target_call(struct target *t, enum mt_control_command command, uint32_t flag
 
 /* Path of the trace that the process writes; empty: none. At most `size` - 1 bytes. */
 void target_trace(const struct target *t, char *out, size_t size);
+
+/* status.c: the errno that ended recording in some process, as the trace has it; 0: none. */
+int trace_error(pid_t pid, const char *path);
 
 /*
  * reach.c: opens the page of a process; one that was started without the shim gets it first. wait_s:

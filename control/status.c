@@ -76,6 +76,13 @@ static int trace_look(pid_t pid, const char *path, struct sums *s)
 	return 0;
 }
 
+int trace_error(pid_t pid, const char *path)
+{
+	struct sums s;
+
+	return trace_look(pid, path, &s) < 0 ? 0 : (int)s.error;
+}
+
 static void command_name(pid_t pid, char *out, size_t size)
 {
 	char path[64];
@@ -180,6 +187,10 @@ int command_status(int argc, char **argv)
 
 	if (argc < 2)
 		return status_all();
+	if (argc > 2) {
+		complain("status: one process, or none for all; see memtrace --help");
+		return EXIT_USAGE;
+	}
 	err = process_argument("status", argv[1], &pid);
 	if (err)
 		return err;

@@ -46,8 +46,9 @@ static int trace_of(const char *argument, char *out, size_t size)
 		snprintf(out, size, "%s", argument);
 		return 0;
 	}
-	if (process_argument("top", argument, &pid) ||
-	    target_open(&t, pid, why, sizeof(why)) != REACHED) {
+	if (process_argument("top", argument, &pid))
+		return EXIT_USAGE;
+	if (target_open(&t, pid, why, sizeof(why)) != REACHED) {
 		complain("process %s: %s", argument, why);
 		return 1;
 	}
@@ -86,15 +87,21 @@ static int feed_open(struct feed *f, const char *program, const char *trace, con
 	return f->pid < 0 ? -1 : 0;
 }
 
-static void feed_close(struct feed *f)
+/* The status that the child left with; 0 for one that had not ended. */
+static int feed_close(struct feed *f)
 {
+	int status = 0;
+
 	if (f->fd >= 0)
 		close(f->fd);
 	if (f->pid > 0) {
-		kill(f->pid, SIGTERM);
-		waitpid(f->pid, NULL, 0);
+		if (!f->ended)
+			kill(f->pid, SIGTERM);
+		if (waitpid(f->pid, &status, 0) != f->pid || !WIFEXITED(status))
+			status = 0;
 	}
 	free(f->text);
+	return WEXITSTATUS(status);
 }
 
 static void feed_read(struct feed *f)
@@ -138,6 +145,30 @@ static cJSON *feed_next(struct feed *f, int ms)
 	return doc;
 }
 
+/* The document's text, as the analyzer's own; 1: there was none. */
+static int show_json(struct feed *f, int once)
+{
+	int any = 0;
+
+	while (!(f->ended && !f->used)) {
+		cJSON *doc = feed_next(f, 1000);
+		char *text;
+
+		if (!doc)
+			continue;
+		top_ask_nvml(doc, once);
+		text = cJSON_Print(doc);
+		if (text)
+			printf("%s%s\n", any ? "\x1e\n" : "", text);
+		any = 1;
+		free(text);
+		cJSON_Delete(doc);
+		if (fflush(stdout))
+			return EXIT_OWN_FAILURE;
+	}
+	return !any;
+}
+
 /* ---- showing ------------------------------------------------------------------------------------------- */
 
 static int show_once(struct feed *f)
@@ -150,6 +181,7 @@ static int show_once(struct feed *f)
 		doc = feed_next(f, 1000);
 	if (!doc)
 		return 1; /* the child has said why */
+	top_ask_nvml(doc, 1);
 	top_render(doc, &view, 0, 0, &lines);
 	for (size_t i = 0; i < lines.count; i++)
 		puts(lines.text[i]);
@@ -206,6 +238,7 @@ static int show_live(struct feed *f)
 		if (next) {
 			cJSON_Delete(doc);
 			doc = next;
+			top_ask_nvml(doc, 0);
 			any = 1;
 		}
 		if (doc) {
@@ -225,7 +258,7 @@ static int show_live(struct feed *f)
 int command_top(int argc, char **argv)
 {
 	char path[PATH_MAX + 64], program[PATH_MAX];
-	int once = 0, json = 0, status;
+	int once = 0, json = 0, status, ended;
 	const char *what = NULL;
 	struct feed f;
 
@@ -246,20 +279,19 @@ int command_top(int argc, char **argv)
 	}
 	if (find_part("memtrace-report", program, sizeof(program)) < 0)
 		return EXIT_USAGE;
-	if (trace_of(what, path, sizeof(path)))
-		return 1;
-	if (json) {
-		execl(program, "memtrace-report", "watch", path, once ? "0" : INTERVAL,
-		      (char *)NULL);
-		complain("%s: %s", program, strerror(errno));
-		return EXIT_OWN_FAILURE;
-	}
-	once |= !isatty(STDOUT_FILENO);
+	status = trace_of(what, path, sizeof(path));
+	if (status)
+		return status;
+	once |= !json && !isatty(STDOUT_FILENO);
 	if (feed_open(&f, program, path, once ? "0" : INTERVAL) < 0) {
 		complain("cannot start %s: %s", program, strerror(errno));
 		return EXIT_OWN_FAILURE;
 	}
-	status = !once && screen_open() ? show_live(&f) : show_once(&f);
-	feed_close(&f);
-	return status;
+	if (json)
+		status = show_json(&f, once);
+	else
+		status = !once && screen_open() ? show_live(&f) : show_once(&f);
+	top_end_nvml();
+	ended = feed_close(&f);
+	return json && ended ? ended : status;
 }

@@ -29,6 +29,11 @@ struct cJSON;
 void top_render(const struct cJSON *doc, const struct top_view *view, int width, int height,
 		struct top_lines *out);
 
+/* top_gpu.c: asks NVML for what the document does not tell of devices, and puts it there. wait: for
+ * the first answer, a few seconds at most. */
+void top_ask_nvml(struct cJSON *doc, int wait);
+void top_end_nvml(void);
+
 /* Pids of the document in order, for the key that moves the focus: the one after `pid`, or 0. */
 int top_next_process(const struct cJSON *doc, int pid);
 

@@ -115,11 +115,13 @@ static int by_weight(const void *a, const void *b)
 
 static void process_line(const cJSON *o, int depth, int width, struct top_lines *out)
 {
+	const char *device = cJSON_IsNumber(get(o, "device_bytes")) ? "device_bytes"
+								    : "device_driver_bytes";
 	char a[16], b[16], c[16], d[16], e[16], f[16], g[16];
 
 	line(out, width, "%7.0f %8s %8s %8s %8s %8s %8s %8s  %*s%s%s", number(o, "pid"),
 	     size(o, "private_bytes", a), size(o, "shared_bytes", b), size(o, "pss_bytes", c),
-	     size(o, "swap_bytes", d), size(o, "device_bytes", e), size(o, "cow_bytes", f),
+	     size(o, "swap_bytes", d), size(o, device, e), size(o, "cow_bytes", f),
 	     size(o, "live_bytes", g), 2 * (depth < 12 ? depth : 12), "",
 	     cJSON_IsTrue(get(o, "ended")) ? "(ended) " : "", string(o, "command"));
 }

@@ -7,6 +7,9 @@
  * It writes as a process of its own (reason MT_PROCESS_WATCHER), into small chunks, by pwrite: a
  * trace that can't take it costs the driver nothing. Whatever fails is left out for good.
  *
+ * Once a process of the tree uses a GPU, NVML is asked what each of them uses of which device, by a
+ * helper (nvml.h): the traced program never loads it for our sake, and nothing here waits for it.
+ *
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <dirent.h>
@@ -28,6 +31,7 @@
 
 #include "control.h"
 #include "memtrace/events.h"
+#include "nvml.h"
 #include "page.h"
 
 #define CHUNK_UNITS 4
@@ -344,6 +348,49 @@ static void sample_silent(void)
 	watch.not_before = begin + spent * COST_SHARE;
 }
 
+/* ---- devices --------------------------------------------------------------------------------------- */
+
+static struct nvml nvml;
+
+/* The start tells it from another process that has this number in a namespace of its own; one that is
+ * gone is told by its number. */
+static int is_of_tree(void *arg, pid_t number, pid_t in_proc)
+{
+	uint64_t start = process_start(in_proc);
+
+	(void)arg;
+	for (size_t i = 0; i < MT_PROC_SLOTS; i++)
+		if (__atomic_load_n(&watch.slots[i].pid, __ATOMIC_ACQUIRE) == (uint32_t)number &&
+		    (!start || watch.slots[i].start == start))
+			return 1;
+	return 0;
+}
+
+static void tell_client(const struct nvml_answer *a)
+{
+	int is_other;
+	pid_t pid = nvml_match(a->pid, is_of_tree, NULL, &is_other);
+	uint64_t now = units_now();
+
+	if (!pid && (is_other || a->clients != 1))
+		return;
+	WRITE(gpu_seen, .time = now, .asked = now - a->asked, .took = a->answered - a->asked,
+	      .pid = (uint64_t)pid, .uuid = { (const char *)a->uuid, sizeof(a->uuid) },
+	      .own = a->own, .all = a->all);
+}
+
+static void look_at_devices(void)
+{
+	struct nvml_answer a;
+
+	if (nvml.over || !(__atomic_load_n(&watch.header->flags, __ATOMIC_RELAXED) & MT_FILE_GPU))
+		return;
+	if (!nvml.helper)
+		nvml_start(&nvml, watch.interval, units_now);
+	while (nvml_next(&nvml, &a))
+		tell_client(&a);
+}
+
 /* ---- entry ----------------------------------------------------------------------------------------- */
 
 uint64_t watch_ns(void)
@@ -363,8 +410,10 @@ void watch_look(pid_t command)
 		find_trace(command); /* a command may have thousands of descriptors, and no trace */
 		watch.not_before = begin + (now_ns() - begin) * COST_SHARE;
 	}
-	if (watch.header && !watch.over)
+	if (watch.header && !watch.over) {
 		sample_silent();
+		look_at_devices();
+	}
 }
 
 /* The kernel's count of kills is looked at once more: who was killed for want of memory can't. */
@@ -387,6 +436,9 @@ static void tell_kills(pid_t command)
 
 void watch_end(pid_t command, int status)
 {
+	if (nvml.helper && !watch.over)
+		look_at_devices();
+	nvml_stop(&nvml);
 	if (!watch.header || watch.over)
 		return;
 	if (WIFSIGNALED(status)) {

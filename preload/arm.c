@@ -92,14 +92,9 @@ static void say_before(struct mt_thread *t, const struct mt_control_before *b, u
 
 static int configure(void)
 {
-	static struct mt_config own; /* what the program was started with */
-	static int known;
 	int result = 0;
 
-	if (!known)
-		own = mt_config;
-	known = 1;
-	mt_config = own;
+	mt_config = mt_config_own; /* what the program was started with */
 	mt_config.trace = "";
 	for (const char *p = text; *p; p += strlen(p) + 1)
 		if (mt_config_apply(p) < 0)
@@ -144,6 +139,8 @@ static int arm(const struct mt_control_request *r)
 	}
 	mt_recording_began();
 	mt_control_own.until_ns = r->until_ns;
+	if (mt_process.reason == MT_PROCESS_ROOT)
+		mt_file.header->until_ns = r->until_ns;
 	mt_control_own.tree = !!(r->flags & MT_CONTROL_TREE);
 	if (mt_tls.thread)
 		say_before(mt_tls.thread, &r->before, started);

@@ -3,8 +3,12 @@
  * may run in another folder), and MEMTRACE_TRACE, which names the trace to join. The program's own
  * strings are not touched: `environ` gets a new vector in the shim's memory, as setenv would make.
  *
+ * Many programs hand on copies of what they found at their start (shells, Python's os.environ). Where
+ * recording may begin or end in mid-run those copies get old; who execs with one hands on today's entry.
+ *
  * Where the shim was loaded late, `environ` is left alone, for other threads may be using it. There a program
- * that is started while children are recorded is handed both entries with its exec.
+ * that is started while children are recorded is handed the entries with its exec. What libc starts by
+ * itself (system, popen) takes `environ`: it is another vector for that while, if there is no other thread.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -14,6 +18,7 @@
 #include <unistd.h>
 
 #include "core/config.h"
+#include "core/forked.h"
 #include "core/mem.h"
 #include "init.h"
 #include "out/file.h"
@@ -22,9 +27,11 @@
 #include "sys/sys.h"
 
 #define CHILD_ENTRIES 8192u /* of an environment; a longer one is left as it is */
+#define CHILD_SPARE 64u /* that another thread may add while we copy it */
 
 static char *token; /* MEMTRACE_TRACE's value in the environment; NULL: there is none */
 static char *token_number; /* the 8 digits in MEMTRACE_TRACE's value */
+static int renewed; /* the token is not, or not always, what stood there at the start */
 
 /* The absolute path of this library; empty if it can't be told. */
 static void own_path(char *out, size_t size)
@@ -95,6 +102,7 @@ static char *token_entry(void)
 		return NULL;
 	token = entry + mt_fmt(entry, 32, "MEMTRACE_TRACE=");
 	mt_environ_renew(mt_file.header != NULL);
+	renewed = 0;
 	return entry;
 }
 
@@ -104,6 +112,7 @@ void mt_environ_renew(int with)
 
 	if (!token)
 		return;
+	renewed = 1;
 	/* The first byte last: till then the value is empty, which means no trace. */
 	__atomic_store_n(token, '\0', __ATOMIC_RELEASE);
 	token_number = NULL;
@@ -186,7 +195,10 @@ void mt_environ_install(void)
 
 /* ---- programs started where the shim was loaded late ------------------------------------------------ */
 
+#define LATE_ENTRIES 3u
+
 static char late_token[MT_PATH_MAX + 256] = "MEMTRACE_TRACE=";
+static char late_mode[] = "MEMTRACE_MODE=dormant"; /* and told to record by the token */
 static char late_shim[MT_PATH_MAX];
 
 void mt_environ_late(void)
@@ -206,17 +218,31 @@ static const char *preload_of(char *const envp[], size_t *count)
 	return found;
 }
 
+/* The place of an entry that names another trace than children are to join now; -1: none. */
+static long old_token(char *const envp[], size_t *count)
+{
+	long found = -1;
+
+	for (*count = 0; envp && envp[*count] && *count < CHILD_ENTRIES; ++*count)
+		if (!strncmp(envp[*count], "MEMTRACE_TRACE=", 15) &&
+		    strcmp(envp[*count] + 15, token) != 0)
+			found = (long)*count;
+	return *count < CHILD_ENTRIES ? found : -1;
+}
+
 size_t mt_environ_child_room(char *const envp[])
 {
 	const char *preload;
 	size_t count;
 
+	if (!late_shim[0] && renewed && old_token(envp, &count) >= 0)
+		return (count + CHILD_SPARE + 1) * sizeof(*envp);
 	if (!late_shim[0] || !late_token[sizeof("MEMTRACE_TRACE=") - 1])
 		return 0;
 	preload = preload_of(envp, &count);
 	if (count == CHILD_ENTRIES || (preload && strstr(preload, late_shim)))
 		return 0;
-	return (count + 3) * sizeof(*envp) + sizeof(late_shim) + 32 +
+	return (count + CHILD_SPARE + LATE_ENTRIES + 1) * sizeof(*envp) + sizeof(late_shim) + 32 +
 	       (preload ? strlen(preload) : 0);
 }
 
@@ -226,16 +252,63 @@ char *const *mt_environ_child(void *room, char *const envp[])
 	const char *preload;
 	size_t count, n = 0;
 
+	if (!late_shim[0]) {
+		long old = old_token(envp, &count);
+
+		memcpy(vector, envp, (count + 1) * sizeof(*vector));
+		if (old >= 0)
+			vector[old] = token - (sizeof("MEMTRACE_TRACE=") - 1);
+		return vector;
+	}
 	preload = preload_of(envp, &count);
-	text = (char *)(vector + count + 3);
+	text = (char *)(vector + count + LATE_ENTRIES + 1);
 	mt_fmt(text, sizeof(late_shim) + 32 + (preload ? strlen(preload) : 0), "LD_PRELOAD=%s%s%s",
 	       late_shim, preload && *preload ? ":" : "", preload ? preload : "");
 	vector[n++] = text;
 	vector[n++] = late_token;
+	vector[n++] = late_mode;
 	for (size_t i = 0; i < count; i++)
 		if (strncmp(envp[i], "LD_PRELOAD=", 11) != 0 &&
+		    strncmp(envp[i], "MEMTRACE_MODE=", 14) != 0 &&
 		    strncmp(envp[i], "MEMTRACE_TRACE=", 15) != 0)
 			vector[n++] = envp[i];
 	vector[n] = NULL;
 	return vector;
+}
+
+/* ---- programs that libc starts ----------------------------------------------------------------------- */
+
+static int is_alone(void)
+{
+	char text[4096];
+
+	return mt_sys_slurp("/proc/self/status", text, sizeof(text)) > 0 &&
+	       mt_find_field(text, "Threads") == 1 && !mt_forked_is_vfork_child();
+}
+
+char **mt_environ_lend(int *uncovered)
+{
+	static size_t
+		size; /* of `kept`, which stays: whoever has copied the vector has its strings */
+	static void *kept;
+	size_t room = mt_environ_child_room(environ);
+	char **own = environ;
+
+	*uncovered = room && !is_alone();
+	if (!room || *uncovered)
+		return NULL;
+	if (room > size) {
+		kept = mt_mem_keep(2 * room);
+		size = kept ? 2 * room : 0;
+	}
+	if (kept)
+		environ = (char **)(uintptr_t)mt_environ_child(kept, own);
+	*uncovered = !kept;
+	return kept ? own : NULL;
+}
+
+void mt_environ_return(char **own, char *const *lent)
+{
+	if (own && environ == (char **)(uintptr_t)lent) /* not so: a handler has set a variable */
+		environ = own;
 }

@@ -153,5 +153,6 @@ void mt_forked_seal(void)
 int mt_fork_init(void)
 {
 	mt_on_silent_fork = silent_fork;
+	mt_cow_began = mt_touch_begin;
 	return -pthread_atfork(fork_prepare, fork_parent, fork_child);
 }

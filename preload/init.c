@@ -32,7 +32,6 @@
 #include "out/process.h"
 #include "record/gpu.h"
 #include "record/record.h"
-#include "record/touch.h"
 #include "samplers/cow.h"
 #include "samplers/pages.h"
 #include "samplers/sampler.h"
@@ -116,6 +115,8 @@ static int trace_join(int late)
 	mt_process.reason = late ? MT_PROCESS_ATTACHED : MT_PROCESS_EXEC;
 	mt_process.pid = (uint32_t)mt_sys_getpid();
 	mt_clock_is_tsc = (mt_file.header->flags & MT_FILE_TSC) != 0;
+	if (!late) /* who attached to the tree decides how all of it is recorded */
+		mt_config_adopt(mt_file.header->settings, sizeof(mt_file.header->settings));
 	is_root = mt_file.header->root_pid == mt_process.pid &&
 		  mt_file.header->root_start == mt_process_start(mt_process.pid);
 	if (is_root)
@@ -149,6 +150,8 @@ static int trace_create(int late)
 	mt_process.number = MT_ROOT_PROC;
 	mt_process.reason = MT_PROCESS_ROOT;
 	mt_process.pid = mt_file.header->root_pid;
+	if (late)
+		mt_config_write(mt_file.header->settings, sizeof(mt_file.header->settings));
 	return 0;
 }
 
@@ -255,8 +258,6 @@ static void introduce(int late)
 	mt_pressure_mark = pressure_mark;
 	mt_pages_before = mt_record_looked;
 	mt_cow_init((uint64_t)mt_config.cow_interval);
-	mt_touch_init(t, mt_config.cow_touch != 0);
-	mt_cow_began = mt_touch_begin;
 	mt_sampler_init(t, (uint64_t)mt_config.interval, late);
 }
 
@@ -267,13 +268,14 @@ int mt_recording_begin(int late)
 	if (mt_late) /* the program may be changing its own */
 		start_environ = early_environ(0);
 	mt_file.max_bytes = (uint64_t)mt_config.max_bytes;
-	if (mt_config.mode == MT_MODE_SAMPLE)
-		mt_sample_mean = (uint64_t)mt_config.sample_bytes;
 	err = *mt_config.trace ? trace_join(late) : trace_create(late);
 	if (err < 0) {
 		mt_sampling_reset();
 		return err;
 	}
+	mt_file.max_bytes = (uint64_t)mt_config.max_bytes; /* joined: the attach's */
+	if (mt_config.mode == MT_MODE_SAMPLE)
+		mt_sample_mean = (uint64_t)mt_config.sample_bytes;
 	mt_gate_init();
 	mt_thread_init();
 	mt_record_init(mt_config.mode == MT_MODE_FULL && mt_config.events == MT_EVENTS_FOLDED);
@@ -313,6 +315,7 @@ static int start(void)
 		return -1;
 	}
 	mt_recording_began();
+	mt_control_own.until_ns = mt_file.header->until_ns;
 	return 0;
 }
 

@@ -44,11 +44,17 @@ void mt_environ_install(void);
 void mt_environ_renew(int with);
 void mt_environ_number(uint32_t number);
 
-/* Loaded late: programs that are started while children are recorded get both entries with their exec.
+/* Loaded late: programs that are started while children are recorded get our entries with their exec.
  * room: how many bytes of `room` that takes; 0: the environment stays as it is. */
 void mt_environ_late(void);
 size_t mt_environ_child_room(char *const envp[]);
 char *const *mt_environ_child(void *room, char *const envp[]);
+
+/* The same for what libc starts by itself, around the call: `environ` is another vector meanwhile. lend
+ * gives the program's own, NULL: there is nothing to be put back. uncovered: what is started is to be
+ * recorded and will not be, for other threads may be using `environ`. */
+char **mt_environ_lend(int *uncovered);
+void mt_environ_return(char **own, char *const *lent);
 
 /* Decides, at the first call of any hook, whether C++ operators are recorded (hooks/cxx.c); if not,
  * they are taken out of our symbol table. recording: the shim records, or may later. */

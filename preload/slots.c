@@ -40,6 +40,9 @@
 #undef MT_HOOK
 extern const char dlopen_hook[] __attribute__((visibility("hidden")));
 
+extern const char system_hook[] __asm__("mt_system_late") __attribute__((visibility("hidden")));
+extern const char popen_hook[] __asm__("mt_popen_late") __attribute__((visibility("hidden")));
+
 static void *(*dlopen_real)(const char *file, int mode) __attribute__((used));
 
 enum family { HEAP, CXX, MAP, PROC, LOAD };
@@ -55,6 +58,8 @@ static const struct entry {
 #include "memtrace/hooks.def"
 #undef MT_HOOK
 	{ "dlopen", dlopen_hook, &dlopen_real, LOAD },
+	{ "system", system_hook, &mt_system_real, PROC },
+	{ "popen", popen_hook, &mt_popen_real, PROC },
 };
 
 enum { ENTRIES = sizeof(entries) / sizeof(entries[0]), HASH_SLOTS = 256 };

@@ -22,6 +22,12 @@ int mt_slots_install(int cxx);
 /* Changes them back; takes no lock. 1: done; 0: not now (somebody is loading or unloading). */
 int mt_slots_remove(void);
 
+/* shell.c: what stands in the slots of system and popen, and what is behind it. */
+extern int (*mt_system_real)(const char *command);
+extern void *(*mt_popen_real)(const char *command, const char *type);
+int mt_system_late(const char *command);
+void *mt_popen_late(const char *command, const char *type);
+
 /* slots_lock.c. One thread at a time changes slots; nobody waits for it. One that a forked child finds
  * taken is nobody's: *was_left is set. The second waits until nobody forks, or returns 0. */
 int mt_slots_lock(int *was_left);

@@ -71,6 +71,7 @@ FRAMED = {
     0x48: ("GPU_USED", "time:T device:U own:U all:U"),
     0x49: ("GPU_RESET", "time:T device:U context:U"),
     0x4a: ("GPU_HEAP", "time:T addr:U size:U name:STR"),
+    0x4e: ("GPU_SEEN", "time:T asked:U took:U pid:U uuid:STR own:U all:U"),
     0x34: ("DESCRIPTORS", "time:T pid:U open:U left_out:U files:STR"),
     0x35: ("LAUNCH", "time:T python:P"),
     0x37: ("TOUCH", "time:T addr:U weight:U native:N python:P"),

@@ -196,6 +196,9 @@ if __name__ == '__main__':
 NVTX = HEAD + """
 torch.cuda.nvtx.range_push('phase-one'); x = torch.ones(1 << 20, device=d); torch.cuda.nvtx.range_pop()
 """
+SEEN = HEAD + """
+x = torch.ones(1 << 20, device=d); time.sleep(15)
+"""
 NVML = HEAD + """
 assert ctypes.CDLL('libnvidia-ml.so.1').nvmlInit_v2() == 0
 for i in range(30): x = torch.ones(1 << 20, device=d); x = None; torch.cuda.empty_cache(); time.sleep(0.1)
@@ -219,7 +222,8 @@ EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 
 
 # name, program, environment, how PyTorch's numbers are held: "equal" to the byte; "others": what is not
-# PyTorch's may be reserved beside it; "bytes": no numbers of its own, but memory must be seen
+# PyTorch's may be reserved beside it; "bytes": no numbers of its own, but memory must be seen; "run":
+# that, under `memtrace run`, which must have been told by NVML of more than was taken
 CHECKS = [
     ("small GPT, each step", GPT, {}, "others"),
     ("ResNet, each step (cuDNN)", RESNET, {}, "others"),
@@ -235,20 +239,24 @@ CHECKS = [
     ("CUDA IPC", IPC, {}, "others"),
     ("NVTX range", NVTX, {}, "others"),
     ("NVML in the program", NVML, {}, "others"),
+    ("NVML asked by memtrace run", SEEN, {}, "run"),
     ("torch.profiler beside it", PROFILER, {}, "others"),
     ("JAX", JAX, {}, "bytes"),
     ("CuPy", CUPY, {}, "bytes"),
 ]
 
 
-def self_tests():
+def self_tests(folder):
     cuda = {"LD_LIBRARY_PATH": os.path.join(BUILD, "programs", "cuda")}
-    cache, direct = (os.path.join(BUILD, "programs", p) for p in ("gpu_cache", "gpu_direct"))
+    cache, direct, seen = (os.path.join(BUILD, "programs", p) for p in ("gpu_cache", "gpu_direct", "gpu_seen"))
+    nvml = dict(cuda, FAKE_NVML_FILE=os.path.join(folder, "clients"), GPU_SEEN_MS="2000")
     return [
         ("segments and blocks", [cache, "stranded"], cuda, "equal"),
         ("expandable segments", [cache, "expandable"], cuda, "equal"),
         ("no caching", [cache, "uncached"], cuda, "bytes"),
         ("driver", [direct, "plain", "vmm", "managed"], cuda, "bytes"),
+        ("NVML asked by memtrace run", [seen, "8:self:512"], dict(nvml, MEMTRACE_INTERVAL="0.1"), "run"),
+        ("an NVML that fails must fail", [seen, "8:self:512"], dict(nvml, FAKE_NVML_FAIL="init"), "run"),
         ("a wrong truth must fail", [cache, "lie"], cuda, "equal"),
         ("a program without a GPU must fail", [os.path.join(BUILD, "programs", "tiny")], {}, "bytes"),
     ]
@@ -256,7 +264,7 @@ def self_tests():
 
 # ---- the table --------------------------------------------------------------------------------------
 
-def run(folder, program, env, traced, events="all"):
+def run(folder, program, env, traced, events="all", by_driver=False):
     trace = os.path.join(folder, "trace.bin")
     env = dict(os.environ, MEMTRACE_OUT=trace, MEMTRACE_QUIET="1", MEMTRACE_EVENTS=events, **env)
     argv = program
@@ -264,7 +272,9 @@ def run(folder, program, env, traced, events="all"):
         argv = [sys.executable, os.path.join(folder, "program.py")]
         with open(argv[1], "w") as f:
             f.write(program + (END if "truth" in program and "__main__" not in program else ""))
-    if traced:
+    if by_driver:
+        argv = [os.path.join(BUILD, "memtrace"), "run", "--"] + argv
+    elif traced:
         env["LD_PRELOAD"] = SHIM
     done = subprocess.run(argv, env=env, timeout=LIMIT_S, capture_output=True, text=True, cwd=folder)
     words = {line.split()[0]: line for line in done.stdout.splitlines() if line}
@@ -298,7 +308,7 @@ def check(folder, program, env, how):
         return "skipped: not installed", []
     if plain[0] != 0:
         return "skipped: fails without the shim as well (%d %s)" % (plain[0], plain[2]), []
-    traced = run(folder, program, env, True)
+    traced = run(folder, program, env, True, by_driver=how == "run")
     if traced[0] != 0:
         return "FAILED: exit %d %s" % (traced[0], traced[2]), []
     doc = report(folder)
@@ -315,7 +325,10 @@ def check(folder, program, env, how):
         more.append(traced[1]["SMAPS"])
     if doc["trace"]["lost_events"] or doc["trace"]["missed_frees"]:
         return "FAILED: lost %d, missed frees %d" % (doc["trace"]["lost_events"], doc["trace"]["missed_frees"]), more
-    if how == "bytes":
+    if how == "run" and not any(p["unattributed_bytes"] and p["unattributed_from"] == "memtrace run"
+                                for c in doc["gpu"] for p in c["processes"]):
+        return "FAILED: NVML told memtrace run nothing", more
+    if how in ("bytes", "run"):
         return "ok", more
     count, wrong = compare_truths(folder, how == "others")
     if wrong or not count:
@@ -325,7 +338,7 @@ def check(folder, program, env, how):
 
 def main():
     start, failed, folder = time.monotonic(), 0, sys.argv[1]
-    for name, program, env, how in self_tests() if "--self-test" in sys.argv else CHECKS:
+    for name, program, env, how in self_tests(folder) if "--self-test" in sys.argv else CHECKS:
         if time.monotonic() - start > ALL_S:
             print("%-34s skipped: out of time" % name)
             continue

@@ -236,6 +236,19 @@ static void put_growth(struct analysis_input *in, struct result *doc, struct rva
 	}
 }
 
+/* Of the eager bytes: what the parent had pinned for CUDA. */
+static void put_pinned(struct result *doc, struct rvalue *o, const struct process_cow *cow)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < cow->pinned_count; i++)
+		bytes += cow->pinned[i].bytes;
+	if (cow->has_baseline)
+		put_count(doc, o, "eager_pinned_bytes", bytes);
+	else
+		r_null(doc, o, "eager_pinned_bytes");
+}
+
 static void put_worker(struct analysis_input *in, const struct sharing_view *v,
 		       const struct touched *by, struct result *doc, struct rvalue *list,
 		       const struct process *p)
@@ -254,6 +267,7 @@ static void put_worker(struct analysis_input *in, const struct sharing_view *v,
 		put_count(doc, o, "eager_bytes", cow->eager);
 	else
 		r_null(doc, o, "eager_bytes");
+	put_pinned(doc, o, cow);
 	put_count(doc, o, "unknown_bytes", cow->unknown);
 	put_count(doc, o, "countable_bytes", sharing_countable(v, cow));
 	if (cow->shared)

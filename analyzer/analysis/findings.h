@@ -65,7 +65,7 @@ void find_gpu_fragmentation(struct findings *all); /* findings_gpu.c */
 void find_gpu_leak(struct findings *all); /* findings_gpu.c */
 void find_pinned_growth(struct findings *all); /* findings_gpu.c */
 void find_cow(struct findings *all); /* findings_cow.c */
-void find_eager(struct findings *all); /* findings_cow.c */
+void find_eager(struct findings *all); /* findings_eager.c */
 void find_killed(struct findings *all); /* findings_process.c */
 void find_uncovered(struct findings *all); /* findings_process.c */
 void find_fragmentation(struct findings *all); /* findings_fragmentation.c */

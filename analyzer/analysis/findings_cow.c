@@ -16,7 +16,6 @@
 
 #define MIN_IN_WORKER (UINT64_C(4) << 20) /* of one place in one worker; torch's own is below */
 #define MIN_IMPORTED (UINT64_C(16) << 20) /* of what modules made when they were imported */
-#define MIN_EAGER (UINT64_C(8) << 20)
 #define MIN_PLACED (UINT64_C(16) << 10) /* smaller parts are not looked up */
 
 /* What all workers copied of what one line built. */
@@ -346,42 +345,4 @@ void find_cow(struct findings *all)
 	find_of_cause(all, COW_NONE);
 	find_of_cause(all, COW_GC);
 	find_of_cause(all, COW_REUSE);
-}
-
-void find_eager(struct findings *all)
-{
-	const struct model *m = all->in->m;
-	struct together t = { 0 };
-	struct finding *f;
-
-	for (size_t i = 0; i < m->process_count; i++) {
-		const struct process_cow *cow = m->processes[i].cow;
-
-		if (!cow || !cow->has_baseline || cow->eager < MIN_EAGER)
-			continue;
-		t.copied += cow->eager;
-		t.largest = cow->eager > t.largest ? cow->eager : t.largest;
-		*vec_push(&t.processes) = (uint32_t)i;
-	}
-	if (t.processes.count) {
-		f = finding_new(all, "eager-copy", SEVERITY_WARNING);
-		finding_bytes(f, t.copied);
-		strbuf_addstr(&f->title, "the fork itself copied ");
-		size_add(&f->title, t.copied);
-		strbuf_addstr(&f->title, " for ");
-		say_workers(&f->title, m, t.processes.items, t.processes.count);
-		strbuf_addstr(
-			&f->detail,
-			"These pages were the child's own when it had hardly begun. The kernel "
-			"copies at a fork what is pinned for a device (CUDA host memory, RDMA, "
-			"io_uring buffers).");
-		strbuf_addstr(&f->advice,
-			      "Start the workers before memory is pinned, or keep pinned "
-			      "buffers from children (MADV_DONTFORK).");
-		for (size_t i = 0; i < t.processes.count; i++)
-			finding_process(f, t.processes.items[i]);
-		finding_int(f, "eager_bytes", t.copied);
-		finding_int(f, "most_in_one_worker", t.largest);
-	}
-	vec_release(&t.processes);
 }

@@ -8,6 +8,7 @@
 #include "analysis/common.h"
 #include "analysis/findings.h"
 #include "analysis/gpu.h"
+#include "analysis/growth.h"
 #include "model/cohorts.h"
 
 #define MIN_BYTES ((uint64_t)1 << 20) /* a card has 10^5 times that */
@@ -179,6 +180,21 @@ static int by_live(const void *a, const void *b)
 	return x->site < y->site ? -1 : x->site > y->site;
 }
 
+/* By its course over time the site levels off: a cache, whose blocks are replaced. */
+static bool is_bounded(const struct growth *g, const struct site_use *u)
+{
+	for (size_t i = 0; g && i < g->rows.count; i++) {
+		const struct growth_row *r = &g->rows.items[i];
+
+		if (r->site != u->site || r->j.verdict != VERDICT_BOUNDED)
+			continue;
+		for (size_t k = 0; k < r->processes.count; k++)
+			if (r->processes.items[k] == u->process)
+				return true;
+	}
+	return false;
+}
+
 static bool is_kept(const struct model *m, const struct site_use *u, bool pinned)
 {
 	const struct gpu_process *g = m->processes[u->process].gpu;
@@ -201,7 +217,7 @@ static void find_kept(struct findings *all, bool pinned)
 	VEC(const struct site_use *) kept = VEC_INIT;
 
 	for (size_t i = 0; i < m->use_count; i++)
-		if (is_kept(m, &m->uses[i], pinned))
+		if (is_kept(m, &m->uses[i], pinned) && !is_bounded(all->in->growth, &m->uses[i]))
 			*vec_push(&kept) = &m->uses[i];
 	if (kept.count)
 		qsort(kept.items, kept.count, sizeof(*kept.items), by_live);

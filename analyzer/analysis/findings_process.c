@@ -157,6 +157,13 @@ static enum program_kind judge(const struct analysis_input *in, const struct pro
 static const char *reason_of(const struct analysis_input *in, const struct process *by,
 			     const struct child_event *c)
 {
+	if (!c->pid)
+		return "system() or popen() started it inside the C library, with an environment "
+		       "that other threads may be using and an attach leaves alone";
+	if (!c->traced && by->late)
+		return "who started it was attached to without its children (--tree), or cleared "
+		       "its "
+		       "environment";
 	if (!c->traced)
 		return "its environment no longer had LD_PRELOAD and MEMTRACE_ (cleared by who "
 		       "started it)";
@@ -174,31 +181,46 @@ static const char *reason_of(const struct analysis_input *in, const struct proce
 	       "the shim was loaded";
 }
 
+static const char *advice_of(const struct process *by, const struct child_event *c)
+{
+	if (!c->pid)
+		return "If its memory matters, start the job by memtrace run --mode dormant and "
+		       "attach then, or attach again with --tree while it runs.";
+	if (!c->traced && by->late)
+		return "If its memory matters, attach with --tree.";
+	return "If its memory matters, start it so that it keeps its environment, or use a "
+	       "dynamically linked build of it.";
+}
+
 static void put_uncovered(struct findings *all, const struct uncovered *u)
 {
 	const struct child_event *c = u->first;
 	const char *path = c->path && *c->path ? c->path : "an unnamed program";
 	struct finding *f = finding_new(all, "uncovered-memory", SEVERITY_INFO);
-	const char *why = reason_of(all->in, &all->in->m->processes[u->parents.items[0]], c);
+	const struct process *by = &all->in->m->processes[u->parents.items[0]];
+	const char *why = reason_of(all->in, by, c);
 	char pid[16];
 
 	for (size_t i = 0; i < u->parents.count; i++)
 		finding_process(f, u->parents.items[i]);
-	strbuf_addf(&f->title, "not recorded: %s (pid %u", path, u->pids.items[0]);
-	if (u->pids.count > 1)
+	if (!c->pid)
+		strbuf_addf(&f->title, "not recorded: %s (%zu time%s", path, u->pids.count,
+			    u->pids.count > 1 ? "s" : "");
+	else
+		strbuf_addf(&f->title, "not recorded: %s (pid %u", path, u->pids.items[0]);
+	if (c->pid && u->pids.count > 1)
 		strbuf_addf(&f->title, " and %zu more", u->pids.count - 1);
 	strbuf_addstr(&f->title, "), started by ");
 	finding_processes_add(&f->title, all->in->m, f->processes.items, f->processes.count);
 	strbuf_addf(&f->detail, "Its memory is in no number of this report: %s.", why);
-	strbuf_addstr(&f->advice,
-		      "If its memory matters, start it so that it keeps its environment, "
-		      "or use a dynamically linked build of it.");
+	strbuf_addstr(&f->advice, advice_of(by, c));
 	finding_text(f, "path", path);
 	finding_text(f, "reason", why);
 	finding_int(f, "count", u->pids.count);
 	for (size_t i = 0; i < u->pids.count && i < PIDS_NAMED; i++) {
 		snprintf(pid, sizeof(pid), "%u", u->pids.items[i]);
-		finding_item(f, "uncovered_pids", pid);
+		if (c->pid)
+			finding_item(f, "uncovered_pids", pid);
 	}
 }
 
@@ -220,7 +242,7 @@ void find_uncovered(struct findings *all)
 
 			if (!is_uncovered(m, p, c))
 				continue;
-			strbuf_addf(&key, "%d%s", c->traced, path);
+			strbuf_addf(&key, "%d%d%s", c->traced, c->pid != 0, path);
 			slot = hashmap_slot(&paths, key.buf, key.len, &is_new);
 			strbuf_release(&key);
 			if (is_new) {

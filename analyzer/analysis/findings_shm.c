@@ -14,6 +14,7 @@
 #define LEAST_OBJECTS 6
 #define LEAST_BYTES (UINT64_C(1) << 20)
 #define NAMES_SHOWN 8
+#define LEVEL 0.8 /* what is kept without a bound was half as much when half had come */
 
 /* ---- kept by the process they were made for -------------------------------------------------- */
 
@@ -73,6 +74,28 @@ static size_t came_since(const struct received *r, const struct span_peak *peak)
 	return n;
 }
 
+static int by_arrival(const void *a, const void *b)
+{
+	const struct span *x = a, *y = b;
+
+	return x->from < y->from ? -1 : x->from > y->from;
+}
+
+/* The first half of what came already filled it: a ring, that came to its size and stays there. */
+static bool is_level(const struct received *r, const struct span_peak *held)
+{
+	span_list early = VEC_INIT;
+	struct span_peak peak;
+
+	for (size_t i = 0; i < r->held.count; i++)
+		*vec_push(&early) = r->held.items[i];
+	qsort(early.items, early.count, sizeof(*early.items), by_arrival);
+	early.count /= 2;
+	peak = spans_peak(&early);
+	vec_release(&early);
+	return (double)peak.bytes >= LEVEL * (double)held->bytes;
+}
+
 /*
  * A loader's process holds the batch that it works on, and some that came out of turn: no more than
  * its workers have under way at a time. So what is kept is either most of what came since its oldest,
@@ -83,7 +106,7 @@ static bool is_kept(const struct received *r, const struct span_peak *held,
 {
 	size_t came = came_since(r, held);
 
-	if (held->count < LEAST_OBJECTS || held->bytes < LEAST_BYTES)
+	if (held->count < LEAST_OBJECTS || held->bytes < LEAST_BYTES || is_level(r, held))
 		return false;
 	return (held->count * 2 >= came && came * 4 > flight->count * 5 + 8) ||
 	       held->count > flight->count * 4 + 8;

@@ -130,6 +130,10 @@ static void put_process(const struct model *m, struct result *doc, struct rvalue
 	}
 	put_more(doc, o, "driver_used_bytes", u->d->used);
 	put_more(doc, o, "unattributed_bytes", u->d->unattributed);
+	r_string(doc, o, "unattributed_from",
+		 u->d->from == GPU_FROM_PROGRAM	 ? "program"
+		 : u->d->from == GPU_FROM_DRIVER ? "memtrace run"
+						 : NULL);
 	put_count(doc, o, "out_of_memory_count", u->d->ooms);
 	put_count(doc, o, "pinned_host_bytes", m->processes[u->process].gpu->pinned);
 	put_count(doc, o, "registered_host_bytes", m->processes[u->process].gpu->registered);

@@ -49,6 +49,7 @@ static bool unit_init(const struct model *m, const struct epochs *epochs, struct
 	u->lead = use;
 	if (!s->cohorts || m->processes[s->process].live_unknown || !view_of(s->cohorts, &u->view))
 		return false;
+	u->view.unseen = (double)m->processes[s->process].young_most_bytes;
 	epochs_edges(epochs, s->process, s->cohorts, &u->view);
 	*vec_push(&u->uses) = use;
 	judge(&u->view, &u->j);
@@ -224,6 +225,8 @@ static void row_join(struct growth_row *to, struct growth_row *row)
 	to->j.confidence = fmin(to->j.confidence, row->j.confidence);
 	if (to->j.level_bytes >= 0 && row->j.level_bytes >= 0)
 		to->j.level_bytes += row->j.level_bytes;
+	to->j.level.low += row->j.level.low;
+	to->j.level.high += row->j.level.high;
 	to->j.run_longer_s = fmax(to->j.run_longer_s, row->j.run_longer_s);
 	to->first_s = fmin(to->first_s, row->first_s);
 	to->last_s = fmax(to->last_s, row->last_s);

@@ -85,6 +85,10 @@ static void put_row(struct analysis_input *in, struct result *doc, struct rvalue
 		put_count(doc, o, "level_bytes", (uint64_t)llround(r->j.level_bytes));
 	else
 		r_null(doc, o, "level_bytes");
+	if (r->j.level.value >= 0) {
+		put_count(doc, o, "level_bytes_low", (uint64_t)llround(r->j.level.low));
+		put_count(doc, o, "level_bytes_high", (uint64_t)llround(r->j.level.high));
+	}
 	put_time(doc, o, "run_longer_s", r->j.run_longer_s);
 	put_rate(doc, o, "bytes_per_s", r->j.rate, 1);
 	put_rate(doc, o, "bytes_per_step", r->j.rate, r->steps_per_s);

@@ -4,10 +4,12 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "analysis/common.h"
 #include "analysis/findings.h"
+#include "util/alloc.h"
 
 #define MIN_KEPT (UINT64_C(1) << 20)
 #define MIN_SHARE 0.05 /* of the process's peak */
@@ -67,12 +69,22 @@ struct left {
 	uint64_t bytes, end_bytes;
 	size_t times;
 	int64_t last_end;
-	struct phase_site most; /* site NO_ID: none */
+	VEC(struct phase_site) sites; /* each once */
 };
+
+static void left_site(struct left *l, const struct phase_site *s)
+{
+	for (size_t i = 0; i < l->sites.count; i++)
+		if (l->sites.items[i].site == s->site) {
+			l->sites.items[i].bytes += s->bytes;
+			return;
+		}
+	*vec_push(&l->sites) = *s;
+}
 
 static struct left left_by(const struct process *p, size_t first)
 {
-	struct left l = { .most.site = NO_ID };
+	struct left l = { 0 };
 
 	for (size_t k = first; k < p->phase_count; k++) {
 		const struct phase *ph = &p->phases[k];
@@ -84,9 +96,8 @@ static struct left left_by(const struct process *p, size_t first)
 		l.times++;
 		l.last_end = ph->end;
 		for (size_t i = 0; i < p->phase_site_count; i++)
-			if (p->phase_sites[i].phase == k && p->phase_sites[i].site != NO_ID &&
-			    p->phase_sites[i].bytes > l.most.bytes)
-				l.most = p->phase_sites[i];
+			if (p->phase_sites[i].phase == k && p->phase_sites[i].site != NO_ID)
+				left_site(&l, &p->phase_sites[i]);
 	}
 	return l;
 }
@@ -99,14 +110,51 @@ static bool is_first_of_name(const struct process *p, size_t k)
 	return true;
 }
 
-static void place_of(struct findings *all, struct strbuf *sb, uint32_t site)
+/* The place of a site; whole: with what it is in and what it calls. */
+static void place_of(struct findings *all, struct strbuf *sb, uint32_t site, bool whole)
 {
 	const struct site *s = &all->in->m->sites[site];
+	const struct stack_frame *f;
 	struct stack st;
 
 	stack_merge(all->in->m, all->in->symbols, s->native, s->python, &st);
-	place_add(sb, &st);
+	f = stack_place(&st);
+	if (!whole && f && f->f.line)
+		stack_place_add(sb, f);
+	else
+		place_add(sb, &st);
 	stack_release(&st);
+}
+
+/* What one line kept, however it was reached: in `most`, with its largest site. */
+static void most_of(struct findings *all, const struct left *l, struct phase_site *most)
+{
+	struct strbuf *places = xcalloc(l->sites.count + 1, sizeof(*places));
+
+	*most = (struct phase_site){ .site = NO_ID };
+	for (size_t i = 0; i < l->sites.count; i++) {
+		strbuf_init(&places[i]);
+		place_of(all, &places[i], l->sites.items[i].site, false);
+	}
+	for (size_t i = 0; i < l->sites.count; i++) {
+		struct phase_site sum = { .site = l->sites.items[i].site };
+		double largest = l->sites.items[i].bytes;
+
+		for (size_t k = 0; k < l->sites.count; k++) {
+			if (strcmp(places[i].buf, places[k].buf) != 0)
+				continue;
+			sum.bytes += l->sites.items[k].bytes;
+			if (l->sites.items[k].bytes > largest) {
+				largest = l->sites.items[k].bytes;
+				sum.site = l->sites.items[k].site;
+			}
+		}
+		if (sum.bytes > most->bytes)
+			*most = sum;
+	}
+	for (size_t i = 0; i < l->sites.count; i++)
+		strbuf_release(&places[i]);
+	free(places);
 }
 
 static void put_left(struct findings *all, const struct process *p, const struct phase *ph,
@@ -117,21 +165,23 @@ static void put_left(struct findings *all, const struct process *p, const struct
 		    (double)l->bytes >= WARN_SHARE * (double)p->peak_live_bytes;
 	struct finding *f = finding_new(all, "not-released-after-phase",
 					much ? SEVERITY_WARNING : SEVERITY_INFO);
+	struct phase_site most;
 
+	most_of(all, l, &most);
 	finding_bytes(f, l->bytes);
 	finding_process(f, p->id);
-	f->site = l->most.site;
+	f->site = most.site;
 	size_add(&f->title, l->bytes);
 	if (ph->by_workers)
 		strbuf_addstr(&f->title, " of the training kept after it, to the end of ");
 	else
 		strbuf_addf(&f->title, " of phase '%s' kept to the end of ", ph->name);
 	process_name_add(&f->title, p);
-	if (l->most.site != NO_ID) {
+	if (most.site != NO_ID) {
 		strbuf_addstr(&f->title, ", most of it (");
-		size_add(&f->title, (uint64_t)l->most.bytes);
+		size_add(&f->title, (uint64_t)most.bytes);
 		strbuf_addstr(&f->title, ") from ");
-		place_of(all, &f->title, l->most.site);
+		place_of(all, &f->title, most.site, true);
 	}
 	strbuf_addf(&f->detail, "When %s ended (at %.1f s) ",
 		    ph->by_workers ? "the last worker of its DataLoaders" : "the phase",
@@ -142,10 +192,11 @@ static void put_left(struct findings *all, const struct process *p, const struct
 		strbuf_addf(&f->detail, " (sum of the %zu times it ran)", l->times);
 	strbuf_addstr(&f->detail, ", and ");
 	size_add(&f->detail, l->bytes);
-	strbuf_addstr(&f->detail, " still when the process came to its end.");
+	strbuf_addstr(&f->detail, " still when the process wound up.");
 	strbuf_addstr(&f->advice, "What later phases don't need, drop at its end (del, clear(), a "
 				  "scope of its own). What they do need, is meant to stay.");
 	finding_int(f, "held_when_it_ended_bytes", l->end_bytes);
+	finding_int(f, "of_this_line_bytes", (uint64_t)most.bytes);
 	finding_int(f, "times", l->times);
 	finding_text(f, "phase", ph->name);
 }
@@ -168,6 +219,7 @@ void find_not_released(struct findings *all)
 			    (double)l.bytes >= MIN_SHARE * (double)p->peak_live_bytes &&
 			    (double)(end - l.last_end) >= MIN_AFTER * (double)(end - p->start))
 				put_left(all, p, &p->phases[k], &l);
+			vec_release(&l.sites);
 		}
 	}
 }

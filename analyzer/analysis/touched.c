@@ -49,7 +49,7 @@ const char *touched_why_not(const struct model *m)
 	for (size_t i = 0; i < m->process_count; i++) {
 		const char *fact = own_fact(&m->processes[i], "cow_touch");
 
-		if (fact && strcmp(fact, "on") != 0 && strcmp(fact, "wanted") != 0)
+		if (fact && strcmp(fact, "on") != 0)
 			return fact;
 	}
 	return NULL;

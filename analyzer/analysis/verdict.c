@@ -30,10 +30,6 @@ const char *const verdict_names[] = { "undecided", "bounded", "growth", "leak" }
 #define THIRDS 0.35
 #define DYING_OUT 0.25 /* what has to be ruled out: so few late ones for an early one */
 #define DISCOVERY 0.01 /* false ones among all that are called a leak */
-#define RISE 0.1 /* of the level: less is no growth, more is no level */
-#define MAX_JUMP 0.4 /* of a rise, at one time */
-#define MIN_WAY 0.5 /* of all ups and downs are the rise */
-#define LATE_SLOPE 0.35 /* of the whole slope */
 
 /* ---- the numbers ----------------------------------------------------------------------------- */
 
@@ -76,6 +72,7 @@ bool view_of(const struct cohorts *c, struct cohort_view *v)
 		v->n = (size_t)c->last + 1;
 	if (!v->n || c->end <= 0)
 		return false;
+	v->worked = c->last + 1 < (double)v->n ? (size_t)c->last + 1 : v->n;
 	count_windows(c, v, at_end);
 	/* What was freed in the winding up is no floor. */
 	if (v->wound_up && v->floor[v->n - 1] < v->top[v->n - 1])
@@ -111,10 +108,12 @@ void view_add(struct cohort_view *a, const struct cohort_view *b)
 		a->floor[i] += b->floor[at < b->n ? at : b->n - 1];
 		a->top[i] += b->top[at < b->n ? at : b->n - 1];
 	}
+	a->worked = fmax((double)a->worked, ceil((double)b->worked * scale));
 	a->before += b->before;
 	a->held += b->held;
 	a->missed |= b->missed;
 	a->level_unknown |= b->level_unknown;
+	a->unseen += b->unseen;
 	a->wound_up |= b->wound_up;
 }
 
@@ -131,13 +130,14 @@ static double sum(const double *v, size_t from, size_t to)
 
 /*
  * The censoring guard: the least age, in windows, after which hardly any block died though enough
- * came to that age. 0: there is none; blocks of this site die, or are too young.
+ * came to that age. 0: there is none; blocks of this site die, or are too young. Where a site has
+ * come to rest its blocks grow no older: a cache drops the oldest only when there is a new one.
  */
 static size_t guard_age(const struct cohort_view *v, struct judgement *j)
 {
 	for (size_t a = 1; a < v->n; a++) {
 		double died = sum(v->deaths, a, v->n);
-		double reached = died + sum(v->alive, 0, v->n - a);
+		double reached = died + (a < v->worked ? sum(v->alive, 0, v->worked - a) : 0);
 
 		if (reached < MIN_REACHED)
 			return 0;
@@ -188,15 +188,10 @@ static size_t epoch_edges(const struct cohort_view *v, const struct judgement *j
 	return count;
 }
 
-/*
- * How much of the program's work lies in windows [from, to) of those that are looked at: by its
- * steps where enough of them are known, for a machine may be busy with others at times; else by time.
- */
-static double share_of_work(const struct cohort_view *v, const struct judgement *j, size_t from,
-			    size_t to)
+double share_of_work(const struct cohort_view *v, const size_t of[2], size_t from, size_t to)
 {
-	double time = (double)(to - from) / (double)(j->end - j->first);
-	double steps = sum(v->steps, j->first, j->end);
+	double time = (double)(to - from) / (double)(of[1] - of[0]);
+	double steps = sum(v->steps, of[0], of[1]);
 
 	if (steps < MIN_STEPS)
 		return time;
@@ -210,6 +205,7 @@ static double share_of_work(const struct cohort_view *v, const struct judgement 
 static void make_coarse(const struct cohort_view *v, const struct judgement *j, struct coarse *c)
 {
 	size_t from[MAX_WINDOWS + 1], kept = j->end - j->first;
+	size_t looked_at[2] = { j->first, j->end };
 	double all = sum(v->alive, j->first, j->end);
 	double births = sum(v->births, j->first, j->end);
 	bool by_births = sum(v->births, 0, v->n) >= 2 * sum(v->alive, 0, v->n);
@@ -224,8 +220,9 @@ static void make_coarse(const struct cohort_view *v, const struct judgement *j, 
 	}
 	for (size_t i = 0; i < c->n; i++) {
 		c->alive[i] = sum(v->alive, from[i], from[i + 1]);
-		c->expected[i] = by_births ? all * sum(v->births, from[i], from[i + 1]) / births
-					   : all * share_of_work(v, j, from[i], from[i + 1]);
+		c->expected[i] = by_births
+					 ? all * sum(v->births, from[i], from[i + 1]) / births
+					 : all * share_of_work(v, looked_at, from[i], from[i + 1]);
 	}
 }
 
@@ -333,101 +330,7 @@ static void leak_bytes(const struct cohort_view *v, struct judgement *j)
 	j->bytes = old + fmin(young, total / (double)n * (double)(v->n - j->end));
 }
 
-/* ---- levels ---------------------------------------------------------------------------------- */
-
-/* Where the level swings, its lows count: one for each epoch, or each period that it shows. */
-static size_t lows(const struct cohort_view *v, size_t from, double *x, double *y)
-{
-	size_t step, n = 0;
-
-	if (v->edge_count > 2)
-		step = (size_t)ceil((v->edges[v->edge_count - 1] - v->edges[0]) /
-				    (double)(v->edge_count - 1));
-	else
-		step = period_of(v->top, v->n);
-	if (step < 2)
-		step = 1;
-	while ((v->n - from) / step < 4 && step > 1)
-		step /= 2;
-	for (size_t i = from; i < v->n; i++) {
-		size_t at = (i - from) / step;
-
-		if (at == n) {
-			x[n] = (double)at * (double)step;
-			y[n++] = v->floor[i];
-		}
-		y[at] = fmin(y[at], v->floor[i]);
-	}
-	return n;
-}
-
-/* A rise that is not of one jump, and not of one that was lost again. */
-static bool is_steady(const struct cohort_view *v, size_t from)
-{
-	double x[COHORT_WINDOWS], y[COHORT_WINDOWS], way = 0, largest = 0, up;
-	size_t n = lows(v, from, x, y), rises = 0;
-
-	for (size_t i = 1; i < n; i++) {
-		way += fabs(y[i] - y[i - 1]);
-		largest = fmax(largest, y[i] - y[i - 1]);
-		rises += y[i] > y[i - 1];
-	}
-	up = n ? y[n - 1] - y[0] : 0;
-	return up > 0 && largest <= MAX_JUMP * up && up >= MIN_WAY * way && rises >= 3;
-}
-
-static struct range slope_from(const struct cohort_view *v, size_t from)
-{
-	double x[COHORT_WINDOWS], y[COHORT_WINDOWS];
-	size_t n = lows(v, from, x, y);
-
-	return theil_sen(x, y, n);
-}
-
-static double highest(const double *v, size_t from, size_t to)
-{
-	double h = 0;
-
-	for (; from < to; from++)
-		h = fmax(h, v[from]);
-	return h;
-}
-
-/* All that is no leak. */
-static void judge_level(const struct cohort_view *v, struct judgement *j)
-{
-	size_t half = v->n / 2, third = v->n / 3;
-	struct range late = slope_from(v, half), whole = slope_from(v, v->n / 4);
-	double level = quantile(v->top + half, v->n - half, 0.9);
-	double rise = late.value * (double)(v->n - half);
-
-	j->verdict = VERDICT_UNDECIDED;
-	j->confidence = 0;
-	j->bytes = sum(v->bytes, 0, v->n) + v->before;
-	j->rate = (struct range){ late.value / v->window_s, late.low / v->window_s,
-				  late.high / v->window_s };
-	if (v->n < MIN_WINDOWS || level <= 0)
-		return;
-	if (late.low > 0 && whole.low > 0 && late.value >= LATE_SLOPE * whole.value &&
-	    rise >= RISE * level && is_steady(v, v->n / 4)) {
-		j->verdict = VERDICT_GROWTH;
-		j->confidence = 0.95;
-		j->bytes = highest(v->top, v->n - third, v->n) - v->floor[0];
-	} else if (v->level_unknown) {
-		/* Blocks that wait in the nursery are missing: what is seen is no level. */
-		if (late.low <= 0) {
-			j->verdict = VERDICT_BOUNDED;
-			j->confidence = 1 -
-					sum(v->alive, 0, v->n) / fmax(1, sum(v->births, 0, v->n));
-		}
-	} else if (rise < RISE * level &&
-		   highest(v->top, v->n - third, v->n) <=
-			   (1 + RISE) * highest(v->top, third, v->n - third)) {
-		j->verdict = VERDICT_BOUNDED;
-		j->confidence = 1 - fmin(1, fmax(0, late.high) * (double)(v->n - half) / level);
-		j->level_bytes = level;
-	}
-}
+/* ---- the judgement --------------------------------------------------------------------------- */
 
 /* How much longer it takes until enough is seen. */
 static double longer(const struct cohort_view *v, const struct judgement *j)
@@ -439,13 +342,11 @@ static double longer(const struct cohort_view *v, const struct judgement *j)
 	return v->seen_s;
 }
 
-/* ---- the judgement --------------------------------------------------------------------------- */
-
 void judge(const struct cohort_view *v, struct judgement *j)
 {
 	memset(j, 0, sizeof(*j));
 	j->p = 1;
-	j->level_bytes = j->run_longer_s = -1;
+	j->level_bytes = j->run_longer_s = j->level.value = -1;
 	j->reason = leak_problem(v, j);
 	j->is_candidate = !j->reason;
 }

@@ -24,6 +24,7 @@ extern const char *const verdict_names[];
 /* A site's cohorts at the moment they are judged. All arrays have n entries. */
 struct cohort_view {
 	size_t n;
+	size_t worked; /* windows until the last birth */
 	double births[COHORT_WINDOWS], alive[COHORT_WINDOWS], bytes[COHORT_WINDOWS];
 	double deaths[COHORT_WINDOWS]; /* by age in windows */
 	double floor[COHORT_WINDOWS], top[COHORT_WINDOWS];
@@ -37,6 +38,7 @@ struct cohort_view {
 	bool wound_up; /* most of it was given back after the last birth, and that is not counted */
 	bool missed;
 	bool level_unknown; /* much of what it held was folded: top[] and floor[] lack it */
+	double unseen; /* bytes: at no time it held more of what was folded */
 };
 
 struct judgement {
@@ -46,6 +48,7 @@ struct judgement {
 	double confidence; /* in the verdict */
 	double bytes;
 	double level_bytes, run_longer_s; /* negative: none */
+	struct range level; /* of level_bytes; value negative: not an interval, or none */
 	struct range rate; /* bytes per second */
 	const char *reason; /* why it is no leak; static */
 	/* What it rests on. */
@@ -62,7 +65,15 @@ bool view_of(const struct cohorts *c, struct cohort_view *v);
 /* Adds b's windows, stretched to a's number of them, as if one process had had both. */
 void view_add(struct cohort_view *a, const struct cohort_view *b);
 
+/*
+ * How much of the program's work in windows of[0] to of[1] lies in [from, to): by its steps where
+ * enough of them are known, for a machine may be busy with others at times; else by time.
+ */
+double share_of_work(const struct cohort_view *v, const size_t of[2], size_t from, size_t to);
+
 void judge(const struct cohort_view *v, struct judgement *j);
+/* As if it were known that it is no leak: level.c. */
+void judge_level(const struct cohort_view *v, struct judgement *j);
 /* rate: the false discovery rate of j->p among all candidates. */
 void judge_settle(const struct cohort_view *v, struct judgement *j, double rate);
 

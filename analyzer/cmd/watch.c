@@ -179,6 +179,7 @@ static void put_process(struct watch *w, struct result *doc, struct rvalue *list
 	put(doc, o, "rss_bytes", s->rss);
 	put(doc, o, "swap_bytes", s->swap);
 	put(doc, o, "device_bytes", p->ended ? 0 : devices_bytes(p));
+	put(doc, o, "device_driver_bytes", p->ended ? 0 : devices_driver_bytes(p));
 	put(doc, o, "cow_bytes", p->copied);
 	r_int(doc, o, "live_bytes", (int64_t)(p->live_bytes + young));
 	if (s->time)

@@ -77,15 +77,23 @@ static void end(struct follow *f, struct follow_proc *p, const struct mt_ev_scan
 	struct follow_proc *of = &f->procs.items[p->walk_of - 1];
 
 	p->walk_of = 0;
+	/* Nothing was looked at, for nothing can have changed. */
+	if (p->walk.scope == MT_SCAN_NONE) {
+		page_walk_release(&p->walk);
+		return;
+	}
+	page_walk_fill(&p->walk, of->has_first ? &of->last : NULL);
 	if (!e->complete || p->walk.bad) {
 		page_walk_release(&p->walk);
 	} else if (!of->has_first) {
 		of->first = p->walk;
+		page_walk_repeat(&of->last, &of->first);
 		of->has_first = true;
 		settle(of, &of->first);
 	} else {
 		settle(of, &p->walk);
-		page_walk_release(&p->walk);
+		page_walk_release(&of->last);
+		of->last = p->walk;
 	}
 }
 
@@ -105,6 +113,8 @@ void copies_release(struct follow_proc *p)
 {
 	if (p->walk_of)
 		page_walk_release(&p->walk);
-	if (p->has_first)
+	if (p->has_first) {
 		page_walk_release(&p->first);
+		page_walk_release(&p->last);
+	}
 }

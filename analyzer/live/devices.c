@@ -6,6 +6,8 @@
  */
 #include "live/follow.h"
 
+#include <string.h>
+
 #include "memtrace/format.h"
 
 static struct follow_device *range_at(struct follow_proc *p, uint64_t addr)
@@ -70,6 +72,51 @@ static void physical(struct follow_proc *p, const struct mt_ev_gpu_vmm *e)
 		give(p, key, e->time);
 }
 
+/* own: plus one; 0: it does not say */
+static void see(struct follow_proc *p, const struct follow_seen *told)
+{
+	for (size_t i = 0; i < p->seen.count; i++)
+		if (p->seen.items[i].by_program == told->by_program &&
+		    !memcmp(p->seen.items[i].key, told->key, sizeof(told->key))) {
+			p->seen.items[i].own = told->own;
+			return;
+		}
+	*vec_push(&p->seen) = *told;
+}
+
+void devices_seen(struct follow *f, const struct mt_ev_gpu_seen *e)
+{
+	struct follow_seen told = { .own = e->own };
+	struct follow_proc *of = NULL;
+	size_t users = 0;
+
+	for (size_t i = 0; i < f->procs.count; i++) {
+		struct follow_proc *p = &f->procs.items[i];
+
+		if (p->ended || (e->pid ? p->ev.pid != e->pid : !p->has_device))
+			continue;
+		of = p; /* of several with one pid the latest */
+		users++;
+	}
+	if (!of || e->uuid.len != sizeof(told.key) || (!e->pid && users > 1))
+		return;
+	memcpy(told.key, e->uuid.data, sizeof(told.key));
+	see(of, &told);
+}
+
+uint64_t devices_driver_bytes(const struct follow_proc *p)
+{
+	uint64_t sums[2] = { 0, 0 };
+
+	for (size_t i = 0; i < p->seen.count; i++) {
+		uint64_t *sum = &sums[p->seen.items[i].by_program];
+
+		if (p->seen.items[i].own)
+			*sum += p->seen.items[i].own - !!*sum;
+	}
+	return sums[1] ? sums[1] : sums[0];
+}
+
 bool devices_record(struct follow_proc *p, const struct mt_record *r)
 {
 	const struct mt_ev_gpu_take *t = &r->u.gpu_take;
@@ -93,6 +140,14 @@ bool devices_record(struct follow_proc *p, const struct mt_record *r)
 	case MT_EV_GPU_RESET:
 		p->device.count = 0;
 		break;
+	case MT_EV_GPU_USED: {
+		struct follow_seen told = { true,
+					    { (uint8_t)r->u.gpu_used.device },
+					    r->u.gpu_used.own };
+
+		see(p, &told);
+		break;
+	}
 	case MT_EV_GPU_DEVICE:
 		break;
 	default:

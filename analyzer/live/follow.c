@@ -98,6 +98,7 @@ void follow_close(struct follow *f)
 		free(f->procs.items[i].command);
 		copies_release(&f->procs.items[i]);
 		vec_release(&f->procs.items[i].device);
+		vec_release(&f->procs.items[i].seen);
 		dict_release(&f->procs.items[i].dict);
 		vec_release(&f->procs.items[i].modules);
 	}

@@ -36,6 +36,12 @@ struct follow_device { /* what a process holds of a device */
 	bool given; /* a free that waits for its allocation, which was made before `time` */
 };
 
+struct follow_seen { /* what the driver says that a process uses of a device */
+	bool by_program; /* asked by the program itself, which goes first; else by `memtrace run` */
+	uint8_t key[16]; /* of the device: its uuid; by_program: its ordinal */
+	uint64_t own;
+};
+
 struct follow_proc {
 	uint32_t number;
 	bool known; /* `ev` was read */
@@ -48,8 +54,10 @@ struct follow_proc {
 	bool late; /* recording began in mid-run */
 	double live_bytes; /* estimates where sampled */
 	VEC(struct follow_device) device;
+	VEC(struct follow_seen) seen;
 	bool has_device; /* it said so much as that it uses one */
-	struct page_walk first, walk; /* over its pages when it began; the one that is read now */
+	struct page_walk first, last; /* over its pages: when it began, and lately; both or none */
+	struct page_walk walk; /* that is read now, of whoever it is */
 	uint32_t walk_of; /* whose pages these are: index in procs, plus one; 0: none is read */
 	bool has_first;
 	uint64_t copied; /* bytes of what it shared at its fork, plus one; 0: not measured */
@@ -128,6 +136,8 @@ void copies_record(struct follow *f, uint32_t proc, const struct mt_record *r);
 void copies_release(struct follow_proc *p);
 bool devices_record(struct follow_proc *p, const struct mt_record *r); /* false: it is no such */
 uint64_t devices_bytes(const struct follow_proc *p); /* plus one; 0: it uses none */
+void devices_seen(struct follow *f, const struct mt_ev_gpu_seen *e);
+uint64_t devices_driver_bytes(const struct follow_proc *p); /* plus one; 0: not told */
 
 /* blocks.c */
 void blocks_take(struct follow *f, uint32_t proc, uint64_t addr, struct follow_block block);

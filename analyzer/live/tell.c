@@ -163,6 +163,9 @@ void follow_tell(struct follow *f, uint32_t proc, const struct mt_record *r)
 	case MT_EV_MARK:
 		mark(f, &r->u.mark);
 		break;
+	case MT_EV_GPU_SEEN:
+		devices_seen(f, &r->u.gpu_seen);
+		break;
 	case MT_EV_SCAN:
 	case MT_EV_RANGE:
 	case MT_EV_SCAN_END:

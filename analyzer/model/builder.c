@@ -257,6 +257,7 @@ void builder_free(struct builder *b)
 	for (size_t i = 0; i < b->foreign.count; i++)
 		page_walk_release(&b->foreign.items[i].walk);
 	vec_release(&b->foreign);
+	vec_release(&b->gpu_seen);
 	hashmap_release(&b->shm.index);
 	vec_release(&b->shm.objects);
 	vec_release(&b->shm.uses);

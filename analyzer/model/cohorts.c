@@ -13,6 +13,7 @@
 #define FIRST_ROOM 16
 #define FIRST_SHIFT 17 /* MT_BRIEF_UNITS: about a tenth of a millisecond */
 #define LAST_SHIFT 62
+#define NO_END_SHIFT 56 /* windows of centuries: the time is damaged */
 #define BIRTHS_PER_WINDOW 2 /* fewer are not worth more windows */
 
 static struct cohorts *with_room(struct cohorts *c, unsigned int room)
@@ -27,6 +28,14 @@ static struct cohorts *with_room(struct cohorts *c, unsigned int room)
 	return c;
 }
 
+/* Of the current window. */
+static void note_end(struct cohorts *c)
+{
+	if (c->shift > NO_END_SHIFT ||
+	    __builtin_add_overflow(c->origin, (uint64_t)c->count << c->shift, &c->until))
+		c->until = UINT64_MAX;
+}
+
 struct cohorts *cohorts_new(uint64_t now, double level)
 {
 	struct cohorts *c = with_room(NULL, FIRST_ROOM);
@@ -36,6 +45,7 @@ struct cohorts *cohorts_new(uint64_t now, double level)
 	c->count = 1;
 	c->level = c->before = level;
 	c->windows[0].floor = c->windows[0].top = (float)level;
+	note_end(c);
 	return c;
 }
 
@@ -85,8 +95,7 @@ static inline unsigned int window_of(const struct cohorts *c, uint64_t time)
 	return (unsigned int)((time - c->origin) >> c->shift);
 }
 
-/* The current window becomes that of `now`. */
-static struct cohorts *advance(struct cohorts *c, uint64_t now)
+static struct cohorts *turn(struct cohorts *c, uint64_t now)
 {
 	uint64_t at;
 
@@ -104,7 +113,14 @@ static struct cohorts *advance(struct cohorts *c, uint64_t now)
 	for (; c->count <= at; c->count++)
 		c->windows[c->count].floor = c->windows[c->count].top =
 			(float)(c->level + c->leaving);
+	note_end(c);
 	return c;
+}
+
+/* The current window becomes that of `now`. */
+static inline struct cohorts *advance(struct cohorts *c, uint64_t now)
+{
+	return __builtin_expect(now < c->until, 1) ? c : turn(c, now);
 }
 
 /* A birth: what died until now died in the course of the site's work. */

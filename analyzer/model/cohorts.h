@@ -44,6 +44,7 @@ struct cohort {
 struct cohorts {
 	uint64_t origin; /* units: the first window begins */
 	uint64_t last_birth; /* units */
+	uint64_t until; /* units: the current window ends; UINT64_MAX: never */
 	uint8_t shift; /* a window has 1 << shift units */
 	uint8_t count; /* windows in use: the last one is the current one */
 	uint8_t room; /* windows there is memory for */

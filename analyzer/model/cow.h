@@ -38,6 +38,13 @@ struct cow_touch {
 	double weighted; /* while it is being made */
 };
 
+/* Of the pages that the fork copied at once: those in memory that its parent had pinned for a device. */
+struct cow_pinned {
+	uint32_t native, python; /* stacks of who pinned it */
+	bool is_registered; /* it was there already (cudaHostRegister); else made so (cudaHostAlloc) */
+	uint64_t bytes;
+};
+
 struct cow_point {
 	int64_t time; /* ns since the trace's start */
 	uint64_t copied; /* bytes */
@@ -55,6 +62,8 @@ struct process_cow {
 	size_t site_count;
 	struct cow_backing *backing;
 	size_t backing_count;
+	struct cow_pinned *pinned; /* of eager, largest first */
+	size_t pinned_count;
 	struct cow_point *points; /* by time */
 	size_t point_count;
 	struct cow_touch *touches; /* what is missing to `copied` was touched by nobody known */

@@ -224,6 +224,8 @@ struct model *builder_finish(struct builder *b, struct build_counts *counts)
 		describe_trace(&b->traces.items[b->procs.items[i].trace], &b->procs.items[i]);
 	}
 	sharing_finish(b);
+	gpu_seen_settle(b);
+	pinned_settle(b);
 	sampling_settle(b);
 	roles_assign(b);
 	for (size_t i = 0; i < b->procs.count; i++) {

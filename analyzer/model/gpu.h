@@ -50,8 +50,12 @@ struct gpu_snapshot {
 
 struct gpu_point {
 	int64_t time;
-	uint64_t reserved, allocated;
+	uint64_t reserved, allocated; /* the most until the next one */
+	int64_t settled; /* since when, until the next one, this is so: */
+	uint64_t tracked; /* all that the calls account for, of others too */
 };
+
+enum gpu_unattributed_from { GPU_FROM_NOBODY, GPU_FROM_PROGRAM, GPU_FROM_DRIVER };
 
 struct gpu_device {
 	uint32_t device; /* ordinal in the process; UINT32_MAX: not known */
@@ -67,6 +71,7 @@ struct gpu_device {
 	uint64_t peak_reserved, peak_allocated;
 	uint64_t used, all_used; /* the driver's numbers, plus one; 0: not known */
 	uint64_t unattributed; /* plus one; 0: not known */
+	enum gpu_unattributed_from from; /* who asked NVML; the program's word goes first */
 	uint32_t ooms;
 	struct gpu_snapshot last, worst; /* at its end or shutdown; with the most unusable */
 	struct gpu_point *points;

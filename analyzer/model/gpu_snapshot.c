@@ -55,6 +55,7 @@ void gpu_settle(struct gpu_device *d)
 void gpu_note(struct replay *r, struct gpu_device *d)
 {
 	uint64_t reserved = gpu_reserved(d), allocated = gpu_allocated(d);
+	uint64_t tracked = reserved + d->borrowed;
 	int64_t now = timebase_ns(&r->b->clocks.items[r->p->trace], r->now);
 	struct gpu_point *last = d->point_count ? &d->points[d->point_count - 1] : NULL;
 
@@ -70,10 +71,13 @@ void gpu_note(struct replay *r, struct gpu_device *d)
 			last->reserved = reserved;
 		if (allocated > last->allocated)
 			last->allocated = allocated;
+		if (tracked != last->tracked)
+			last->settled = now;
+		last->tracked = tracked;
 		return;
 	}
 	d->points = vec_room(d->points, &d->point_room, d->point_count + 1, sizeof(*d->points));
-	d->points[d->point_count++] = (struct gpu_point){ now, reserved, allocated };
+	d->points[d->point_count++] = (struct gpu_point){ now, reserved, allocated, now, tracked };
 }
 
 /* ---- snapshots -------------------------------------------------------------------------------------- */

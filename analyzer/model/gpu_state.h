@@ -37,6 +37,7 @@ struct gpu_pool {
 
 struct gpu_pin {
 	uint64_t addr, size;
+	uint32_t site; /* who registered it; a site without allocations */
 };
 
 struct gpu_state {

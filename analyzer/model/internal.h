@@ -131,6 +131,14 @@ struct foreign_walk {
 	struct page_walk walk;
 };
 
+/* What `memtrace run` was told of a device's client. */
+struct gpu_seen {
+	uint32_t trace, pid; /* pid 0: its only client, whoever that is */
+	int64_t from, to; /* ns: asked, answered */
+	uint64_t own, all; /* plus one; 0: not told */
+	uint8_t uuid[16];
+};
+
 /* For look-ups by pid: sorted by trace, pid, order of start. */
 struct pid_holder {
 	uint32_t trace, pid, id;
@@ -151,6 +159,7 @@ struct builder {
 	VEC(struct build_wait) waits;
 	VEC(struct pid_holder) pids;
 	VEC(struct foreign_walk) foreign;
+	VEC(struct gpu_seen) gpu_seen; /* by time */
 	size_t held; /* processes whose inherited live set is kept until all is read */
 	struct build_shm shm;
 	VEC(char *) notes;
@@ -211,6 +220,9 @@ void folds_note(struct builder *b);
 void finish_sites(struct builder *b, const uint32_t *new_id);
 /* gpu_snapshot.c: sites of a process got other numbers. */
 void gpu_renumber(struct process *p, const uint32_t *to);
+
+/* gpu_seen.c: what was seen from outside goes to the processes it is about. */
+void gpu_seen_settle(struct builder *b);
 /* shm.c: site numbers of the process p to those of the run, by `site`; and again by `place`. */
 void shm_sites(struct builder *b, const struct proc *p, const uint32_t *site);
 void shm_renumber_sites(struct builder *b, const uint32_t *place);

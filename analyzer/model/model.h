@@ -156,10 +156,10 @@ struct phase {
 	bool by_workers; /* the program named none: it is the life of a DataLoader's workers */
 	uint64_t peak_bytes; /* of the process's live bytes in it */
 	uint64_t end_bytes; /* taken in it and held when it ended */
-	uint64_t kept_bytes; /* taken in it and held when the process ended, or Python shut down */
+	uint64_t kept_bytes; /* taken in it and held when the process wound up */
 };
 
-#define PHASE_SITES 3 /* of each phase, those that kept most */
+#define PHASE_SITES 6 /* of each phase, those that kept most */
 struct phase_site {
 	uint32_t phase; /* index in the process's phases */
 	uint32_t site; /* index in model->sites; NO_ID: left out */
@@ -200,6 +200,7 @@ struct process {
 	uint64_t inherited_freed_bytes, inherited_freed_count;
 	uint64_t peak_live_bytes; /* own + inherited */
 	int64_t peak_live_time;
+	uint64_t young_most_bytes; /* at no time more was alive that was folded later */
 	uint64_t peak_error_bytes; /* the true peak is at most this much higher */
 	uint64_t peak_rss, peak_pss; /* 0: not measured */
 	uint64_t most_descriptors; /* open at one time; 0: not measured */

@@ -11,7 +11,7 @@
 #include "memtrace/varint.h"
 
 #define MAX_PAGES (UINT64_C(1) << 44) /* of an address space */
-#define STATES 32u
+#define STATES 64u
 
 bool page_walk_begin(struct page_walk *w, const struct mt_ev_scan *e, int64_t time)
 {
@@ -58,6 +58,7 @@ bool page_walk_add(struct page_walk *w, const struct mt_ev_range *e)
 			w->bad = true;
 			break;
 		}
+		w->part |= state & MT_PAGE_UNSEEN;
 		if (state && n && !(state & MT_PAGE_FILE))
 			add_run(w, at, n, state);
 		at += n;
@@ -76,6 +77,33 @@ void page_walk_repeat(struct page_walk *w, const struct page_walk *earlier)
 	if (earlier->coded.count)
 		memcpy(w->coded.items, earlier->coded.items, earlier->coded.count);
 	w->coded.count = earlier->coded.count;
+}
+
+/* Adds a stretch of the walk that is filled. */
+static void fill(void *arg, uint64_t first, uint64_t count, uint32_t a, uint32_t b)
+{
+	uint32_t state = a & MT_PAGE_UNSEEN ? b : a;
+
+	if (state)
+		add_run(arg, first, count, state);
+}
+
+void page_walk_fill(struct page_walk *w, const struct page_walk *earlier)
+{
+	struct page_walk filled = *w;
+
+	if (!w->part)
+		return;
+	if (!earlier || earlier->part || earlier->page_bytes != w->page_bytes) {
+		w->bad = true;
+		return;
+	}
+	filled.part = false;
+	filled.end = 0;
+	memset(&filled.coded, 0, sizeof(filled.coded));
+	page_pairs(w, earlier, fill, &filled);
+	page_walk_release(w);
+	*w = filled;
 }
 
 void page_walk_release(struct page_walk *w)

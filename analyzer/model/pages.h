@@ -33,6 +33,7 @@ struct page_walk {
 	uint64_t scope; /* enum mt_scan_scope */
 	uint32_t repeats; /* how many in a row, with this, only said that the one before stands */
 	bool complete;
+	bool part; /* some pages were not looked at */
 	bool bad; /* ranges that overlap or go back, runs that don't fit: not to be used */
 	uint32_t page_bytes;
 	uint64_t minflt; /* one more than measured; 0: not measured */
@@ -45,6 +46,8 @@ bool page_walk_begin(struct page_walk *w, const struct mt_ev_scan *e, int64_t ti
 bool page_walk_add(struct page_walk *w, const struct mt_ev_range *e);
 /* MT_SCAN_NONE: the pages are those of an earlier walk. */
 void page_walk_repeat(struct page_walk *w, const struct page_walk *earlier);
+/* Pages that were not looked at are as in the last walk before; NULL, or of other pages: w is bad. */
+void page_walk_fill(struct page_walk *w, const struct page_walk *earlier);
 void page_walk_release(struct page_walk *w);
 
 /* Goes over the runs in order. Zeroed but for `walk` to begin with; false: no more. */

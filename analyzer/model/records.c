@@ -254,6 +254,27 @@ static void add_older(struct context *c)
 	p->older = text_of(c->r->u.older.text);
 }
 
+static void add_gpu_seen(struct context *c)
+{
+	const struct mt_ev_gpu_seen *e = &c->r->u.gpu_seen;
+	const struct timebase *clock = &c->b->clocks.items[c->p->trace];
+	uint64_t asked = e->time - e->asked;
+	struct gpu_seen *s;
+
+	if (e->uuid.len != 16 || e->asked > e->time || e->took > e->asked) {
+		c->p->bad_values++;
+		return;
+	}
+	s = vec_push(&c->b->gpu_seen);
+	*s = (struct gpu_seen){ .trace = c->p->trace,
+				.pid = (uint32_t)e->pid,
+				.from = timebase_ns(clock, asked),
+				.to = timebase_ns(clock, asked + e->took),
+				.own = e->own,
+				.all = e->all };
+	memcpy(s->uuid, e->uuid.data, sizeof(s->uuid));
+}
+
 static void (*const handlers[])(struct context *c) = {
 	[MT_EV_FACT] = add_fact,	 [MT_EV_THREAD] = add_thread,
 	[MT_EV_THREAD_END] = end_thread, [MT_EV_MODULE] = add_module,
@@ -265,7 +286,7 @@ static void (*const handlers[])(struct context *c) = {
 	[MT_EV_SAMPLE] = add_sample,	 [MT_EV_MARK] = add_mark,
 	[MT_EV_NOTE] = add_note,	 [MT_EV_NODE] = add_node,
 	[MT_EV_BEFORE] = add_before,	 [MT_EV_LAUNCH] = add_launch,
-	[MT_EV_OLDER] = add_older,
+	[MT_EV_OLDER] = add_older,	 [MT_EV_GPU_SEEN] = add_gpu_seen,
 };
 
 bool record_add(struct builder *b, struct proc *p, const struct mt_record *r, uint32_t stream,

@@ -200,7 +200,7 @@ static void close_missed(struct replay *r, const struct live_block *old)
 			sampling_dropped(r, s, old, false, false);
 		growth_missed(r, s, old->birth, old->size, old->mean);
 		if (r->phases)
-			phases_dropped(r, s->kind, old->birth, old->size, old->mean);
+			phases_dropped(r, old->site, old->birth, old->size, old->mean);
 	} else
 		drop_inherited(r, old, false);
 }
@@ -260,7 +260,7 @@ void replay_block_give(struct replay *r, uint64_t time, uint64_t addr, uint64_t 
 	if (s->cohorts)
 		growth_died(r, s, block.birth, block.size, block.mean, 1);
 	if (r->phases)
-		phases_dropped(r, s->kind, block.birth, block.size, block.mean);
+		phases_dropped(r, block.site, block.birth, block.size, block.mean);
 	brief = time - block.birth < MT_BRIEF_UNITS && block.birth >= r->from;
 	if (r->counting) {
 		s->frees++;
@@ -387,6 +387,37 @@ static const bool is_memory[256] = {
 	[MT_EV_REMAP] = true,	 [MT_EV_BREAK] = true, [MT_EV_GPU_TAKE... MT_EV_GPU_HEAP] = true,
 };
 
+/* All that is not memory taken or given back. */
+static void replay_other(struct replay *r, const struct mt_record *record, uint32_t stream)
+{
+	if (record->id == MT_EV_FOLD)
+		folds_add(r, &record->u.fold, stream);
+	else if (record->id == MT_EV_YOUNG)
+		folds_young(r, &record->u.young, stream);
+	if (record->id == MT_EV_MARK && record->u.mark.kind == MT_MARK_SHUTDOWN)
+		note_shutdown(r);
+	if (record->id == MT_EV_MARK && record->u.mark.kind == MT_MARK_PHASE)
+		phases_mark(r, record->u.mark.label);
+	else if (record->id == MT_EV_FORK)
+		phases_forked(r, &record->u.fork);
+	else if (record->id == MT_EV_WAIT)
+		phases_waited(r, record->u.wait.pid);
+	if (record->id == MT_EV_SAMPLING) {
+		sampling_begin(r, stream, record->u.sampling.mean_bytes, r->now);
+		return;
+	}
+	if (shm_record(r, record))
+		return;
+	walk_record(r, record);
+	if (record->id == MT_EV_SCAN || record->id == MT_EV_RANGE || record->id == MT_EV_SCAN_END)
+		sharing_record(r, record);
+	else if (record->id == MT_EV_TOUCH)
+		touch_record(r, &record->u.touch);
+	record_add(r->b, r->p, record, stream, r->now,
+		   r->out->live_bytes + r->out->inherited_live_bytes +
+			   (r->sampling ? sampling_live_more(r) : 0));
+}
+
 /* Only what is listed at once is a sample; all else was recorded in full. */
 static uint32_t mean_of_record(const struct replay *r, const struct mt_record *rec, uint32_t stream)
 {
@@ -415,34 +446,8 @@ void replay_record(struct replay *r, const struct mt_record *record, enum replay
 		   uint32_t stream, uint64_t time)
 {
 	pass_to(r, time);
-	if (record->id == MT_EV_FOLD)
-		folds_add(r, &record->u.fold, stream);
-	else if (record->id == MT_EV_YOUNG)
-		folds_young(r, &record->u.young, stream);
-	if (record->id == MT_EV_MARK && record->u.mark.kind == MT_MARK_SHUTDOWN)
-		note_shutdown(r);
-	if (record->id == MT_EV_MARK && record->u.mark.kind == MT_MARK_PHASE)
-		phases_mark(r, record->u.mark.label);
-	else if (record->id == MT_EV_FORK)
-		phases_forked(r, &record->u.fork);
-	else if (record->id == MT_EV_WAIT)
-		phases_waited(r, record->u.wait.pid);
-	if (record->id == MT_EV_SAMPLING) {
-		sampling_begin(r, stream, record->u.sampling.mean_bytes, r->now);
-		return;
-	}
-	if (shm_record(r, record))
-		return;
 	if (!is_memory[record->id & 0xff]) {
-		walk_record(r, record);
-		if (record->id == MT_EV_SCAN || record->id == MT_EV_RANGE ||
-		    record->id == MT_EV_SCAN_END)
-			sharing_record(r, record);
-		else if (record->id == MT_EV_TOUCH)
-			touch_record(r, &record->u.touch);
-		record_add(r->b, r->p, record, stream, r->now,
-			   r->out->live_bytes + r->out->inherited_live_bytes +
-				   (r->sampling ? sampling_live_more(r) : 0));
+		replay_other(r, record, stream);
 		return;
 	}
 	r->over = r->now > r->to;

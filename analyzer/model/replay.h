@@ -118,7 +118,7 @@ void phases_forked(struct replay *r,
 		   const struct mt_ev_fork *e); /* if it is a DataLoader's worker */
 void phases_waited(struct replay *r, uint64_t pid);
 void phases_taken(struct replay *r, uint8_t kind, uint64_t birth, uint64_t bytes);
-void phases_dropped(struct replay *r, uint8_t kind, uint64_t birth, uint64_t bytes, uint32_t mean);
+void phases_dropped(struct replay *r, uint32_t site, uint64_t birth, uint64_t bytes, uint32_t mean);
 void phases_settle(struct replay *r); /* the first call counts */
 void phases_release(struct replay *r);
 /* glibc's M_MMAP_THRESHOLD before it is raised, and the most it raises it to by itself. */

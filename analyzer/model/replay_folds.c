@@ -183,7 +183,8 @@ void folds_peak(struct replay *r)
 	uint64_t listed = r->out->peak_live_bytes, possible = listed;
 
 	for (size_t i = 0; i < r->young_most.count; i++)
-		possible += r->young_most.items[i];
+		r->out->young_most_bytes += r->young_most.items[i];
+	possible += r->out->young_most_bytes;
 	if (r->young_peak > listed) {
 		r->out->peak_live_bytes = r->young_peak;
 		r->peak_time = r->young_peak_time;

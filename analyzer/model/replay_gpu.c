@@ -404,6 +404,7 @@ static void used(struct replay *r, const struct mt_ev_gpu_used *e)
 	d->used = e->own;
 	d->all_used = e->all;
 	/* Only now: later memory comes and goes, and the driver's number stays as it was. */
+	d->from = d->used ? GPU_FROM_PROGRAM : d->from;
 	if (d->used)
 		d->unattributed = d->used - 1 > tracked ? d->used - tracked : 1;
 	gpu_note(r, d);
@@ -421,7 +422,9 @@ static void registered(struct replay *r, const struct mt_ev_gpu_pin *e)
 		}
 	if (!e->size || e->size > MAX_BLOCK_BYTES)
 		return;
-	*vec_push(&g->pins) = (struct gpu_pin){ e->addr, e->size };
+	*vec_push(&g->pins) = (struct gpu_pin){
+		e->addr, e->size, replay_site(r, e->native, e->python, MT_KIND_PINNED)
+	};
 	g->out->registered += e->size;
 	if (g->out->registered > g->out->registered_peak)
 		g->out->registered_peak = g->out->registered;

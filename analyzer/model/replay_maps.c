@@ -32,7 +32,7 @@ static void map_removed(void *arg, const struct map_range *range, uint64_t bytes
 	replay_dropped(r, s, bytes, 1 - left);
 	note_backing(r, range->site, -(int64_t)bytes);
 	if (r->phases)
-		phases_dropped(r, s->kind, range->birth, bytes, 0);
+		phases_dropped(r, range->site, range->birth, bytes, 0);
 	if (r->missed)
 		growth_missed(r, s, range->birth, bytes, 0);
 	else if (s->cohorts)

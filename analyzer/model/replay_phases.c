@@ -10,6 +10,8 @@
 #include "model/replay.h"
 
 #define MAX_PHASES 10000 /* of a process; more are one with the last */
+#define OUTLIVED 20 /* its phase's end by a 20th of the process's life until then */
+#define WINDING_UP 10 /* the last 10th of the process's life */
 
 struct phase_state {
 	uint64_t start, end; /* units; end 0: it goes on */
@@ -20,8 +22,17 @@ struct phase_state {
 	bool by_workers;
 };
 
+/* Blocks of a phase and site that were freed long after the phase: if that was when the program
+ * wound up (a function returned that held them all along), they were kept. */
+struct freed_late {
+	uint32_t phase, site;
+	double bytes, moment; /* moment: sum of bytes by time since the process's first */
+};
+
 struct phases {
 	VEC(struct phase_state) all;
+	VEC(struct freed_late) late;
+	struct index late_set;
 	bool open; /* the last one goes on */
 	bool named; /* by the program: workers don't count any more */
 	VEC(uint32_t) workers; /* pids that were not waited for */
@@ -142,12 +153,49 @@ void phases_taken(struct replay *r, uint8_t kind, uint64_t birth, uint64_t bytes
 		s->peak = held;
 }
 
-void phases_dropped(struct replay *r, uint8_t kind, uint64_t birth, uint64_t bytes, uint32_t mean)
+static uint64_t key_of(uint32_t phase, uint32_t site)
+{
+	uint32_t key[2] = { phase, site };
+
+	return hash_bytes(key, sizeof(key));
+}
+
+static struct freed_late *late_of(struct phases *p, uint32_t phase, uint32_t site)
+{
+	struct freed_late *l;
+
+	index_each (&p->late_set, key_of(phase, site), i) {
+		l = &p->late.items[i];
+		if (l->phase == phase && l->site == site)
+			return l;
+	}
+	index_add(&p->late_set, key_of(phase, site), (uint32_t)p->late.count);
+	l = vec_push(&p->late);
+	*l = (struct freed_late){ .phase = phase, .site = site };
+	return l;
+}
+
+/* Since the process began. */
+static uint64_t age_of(const struct replay *r)
+{
+	return r->now > r->p->first_time ? r->now - r->p->first_time : 0;
+}
+
+void phases_dropped(struct replay *r, uint32_t site, uint64_t birth, uint64_t bytes, uint32_t mean)
 {
 	struct phase_state *s = phase_at(r, birth);
+	struct freed_late *l;
+	double weight;
 
-	if (s && is_counted(r, kind))
-		s->live -= weight_of(r, bytes, mean);
+	if (!s || !is_counted(r, r->p->sites.items[site].kind))
+		return;
+	weight = weight_of(r, bytes, mean);
+	s->live -= weight;
+	if (!s->end || (r->now - s->end) < age_of(r) / OUTLIVED)
+		return;
+	l = late_of(r->phases, (uint32_t)(s - r->phases->all.items), site);
+	l->bytes += weight;
+	l->moment += weight * (double)age_of(r);
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
@@ -158,27 +206,42 @@ struct kept {
 	VEC(struct phase_site) sites;
 };
 
-/* Adds a live block to what its site kept of its phase. */
-static void add_kept(struct kept *k, uint32_t site, uint64_t birth, double bytes)
+static void add_to(struct kept *k, uint32_t phase, uint32_t site, double bytes)
 {
-	struct phase_state *s = phase_at(k->r, birth);
-	uint32_t key[2] = { 0, site };
-	struct phase_site *to;
-	uint64_t hash;
+	index_each (&k->set, key_of(phase, site), i) {
+		struct phase_site *to = &k->sites.items[i];
 
-	if (!s || !is_counted(k->r, k->r->p->sites.items[site].kind))
-		return;
-	key[0] = (uint32_t)(s - k->r->phases->all.items);
-	hash = hash_bytes(key, sizeof(key));
-	index_each (&k->set, hash, i) {
-		to = &k->sites.items[i];
-		if (to->phase == key[0] && to->site == site) {
+		if (to->phase == phase && to->site == site) {
 			to->bytes += bytes;
 			return;
 		}
 	}
-	index_add(&k->set, hash, (uint32_t)k->sites.count);
-	*vec_push(&k->sites) = (struct phase_site){ key[0], site, bytes };
+	index_add(&k->set, key_of(phase, site), (uint32_t)k->sites.count);
+	*vec_push(&k->sites) = (struct phase_site){ phase, site, bytes };
+}
+
+/* Adds a live block to what its site kept of its phase. */
+static void add_kept(struct kept *k, uint32_t site, uint64_t birth, double bytes)
+{
+	struct phase_state *s = phase_at(k->r, birth);
+
+	if (s && is_counted(k->r, k->r->p->sites.items[site].kind))
+		add_to(k, (uint32_t)(s - k->r->phases->all.items), site, bytes);
+}
+
+static void add_late(struct kept *k)
+{
+	struct phases *p = k->r->phases;
+
+	for (size_t i = 0; i < p->late.count; i++) {
+		const struct freed_late *l = &p->late.items[i];
+		double age = (double)age_of(k->r);
+
+		if (l->moment < l->bytes * (age - age / WINDING_UP))
+			continue;
+		p->all.items[l->phase].live += l->bytes;
+		add_to(k, l->phase, l->site, l->bytes);
+	}
 }
 
 static void kept_block(void *arg, const struct live_block *block)
@@ -231,6 +294,7 @@ void phases_settle(struct replay *r)
 	for (; count--; range++)
 		if (range->owner == r->p->id)
 			add_kept(&k, range->site, range->birth, (double)map_bytes(range));
+	add_late(&k);
 	hand_sites(&k, r->out);
 	index_release(&k.set);
 	r->out->phase_count = r->phases->all.count;
@@ -268,6 +332,8 @@ void phases_release(struct replay *r)
 	if (r->phases) {
 		vec_release(&r->phases->all);
 		vec_release(&r->phases->workers);
+		vec_release(&r->phases->late);
+		index_release(&r->phases->late_set);
 	}
 	free(r->phases);
 }

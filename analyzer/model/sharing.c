@@ -32,6 +32,7 @@ void sharing_fork(struct replay *r, struct replay *parent)
 
 	live_fork(&parent->live, &s->at_fork);
 	maps_fork(&parent->maps, &s->maps_at_fork);
+	pinned_fork(s, parent);
 	s->holds = true;
 }
 
@@ -112,6 +113,8 @@ static void end_walk(struct replay *r, const struct mt_ev_scan_end *e)
 	s->open = false;
 	if (w->scope == MT_SCAN_NONE)
 		repeat_walk(r, w);
+	else if (e->complete)
+		page_walk_fill(w, walk_before(r, w));
 	w->complete = e->complete && !w->bad;
 	if (!w->complete) {
 		page_walk_release(w);
@@ -203,6 +206,7 @@ static void settle(struct builder *b, struct proc *p)
 	cow->shared = t.shared * t.page;
 	cow->copied = copied_bytes(&t, early, last);
 	cow->eager = (t.eager - early) * t.page;
+	pinned_charge(s, &t, cow);
 	cow->unknown = t.unknown * t.page;
 	if (t.copied * t.page >= MIN_ATTRIBUTED)
 		tally_charge(&t, cow, share, &p->cow_owners);
@@ -220,6 +224,7 @@ static void settle(struct builder *b, struct proc *p)
 static void let_go(struct sharing *s)
 {
 	live_release(&s->at_fork);
+	vec_release(&s->pinned);
 	maps_release(&s->maps_at_fork);
 	maps_release(&s->maps_own);
 	touches_release(s->touches);
@@ -368,6 +373,7 @@ void process_cow_free(struct process_cow *cow)
 		return;
 	free(cow->sites);
 	free(cow->backing);
+	free(cow->pinned);
 	free(cow->points);
 	free(cow->touches);
 	free(cow);

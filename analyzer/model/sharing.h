@@ -11,11 +11,21 @@
 #include "model/pages.h"
 #include "model/replay.h"
 
+struct tally;
+
+/* Memory that a process had pinned for a device. */
+struct pinned_range {
+	uint64_t start, end;
+	uint32_t owner, site;
+	bool is_registered;
+};
+
 /* Of a process: its walks, and what it inherited until that is settled. */
 struct sharing {
 	VEC(struct page_walk) walks; /* its own, by time; others' are added by sharing_finish() */
 	bool open; /* the last one has no SCAN_END yet */
-	bool holds; /* the two below are there */
+	bool holds; /* what its parent held when it was forked is here: */
+	VEC(struct pinned_range) pinned;
 	struct live_set at_fork;
 	struct maps maps_at_fork, maps_own;
 	struct touches *touches; /* touch.h; NULL: none */
@@ -30,6 +40,12 @@ void sharing_end(struct replay *r);
 /* All processes were replayed, and the tree is known. Releases everything. */
 void sharing_finish(struct builder *b);
 void sharing_release(struct proc *p); /* without that */
+
+/* pinned.c: what the parent had pinned at the fork; whose of that the fork copied; and from what is
+ * known in the replay to what the model holds. */
+void pinned_fork(struct sharing *s, const struct replay *parent);
+void pinned_charge(const struct sharing *s, const struct tally *t, struct process_cow *cow);
+void pinned_settle(struct builder *b);
 
 /* sharing_family.c: bytes that the children of one process, and it, hold more than once; false: they
  * were not walked at about the same time. */

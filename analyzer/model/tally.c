@@ -91,6 +91,7 @@ static void compare(void *arg, uint64_t first, uint64_t count, uint32_t a, uint3
 	if (!(a & MT_PAGE_PRESENT))
 		return;
 	if (a & MT_PAGE_EXCLUSIVE && !(a & MT_PAGE_HUGE)) {
+		*vec_push(&t->eager_spans) = (struct span){ first, count, t->eager };
 		t->eager += count;
 		return;
 	}
@@ -124,6 +125,7 @@ struct tally tally_of(const struct proc *p, const struct page_walk *w, bool want
 void tally_release(struct tally *t)
 {
 	vec_release(&t->spans);
+	vec_release(&t->eager_spans);
 	vec_release(&t->backing);
 	vec_release(&t->owners);
 }

@@ -20,7 +20,7 @@ struct tally {
 	uint64_t page;
 	bool has_baseline;
 	uint64_t shared, copied, eager, unknown; /* pages */
-	VEC(struct span) spans; /* copied */
+	VEC(struct span) spans, eager_spans; /* copied; by the fork itself */
 	bool wants_backing;
 	VEC(struct cow_backing) backing; /* site: of `owners` */
 	VEC(uint32_t) owners;

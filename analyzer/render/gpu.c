@@ -35,6 +35,26 @@ static void row(struct table *tab, const char *label, const struct rvalue *o)
 		strbuf_release(&cells[i]);
 }
 
+/* Contexts, kernels' images: no call takes them, so who told of them is said. */
+static void hidden(struct terminal *t, const struct rvalue *processes)
+{
+	struct strbuf line = STRBUF_INIT;
+
+	r_for_each (p, processes) {
+		strbuf_reset(&line);
+		strbuf_addf(&line, "  pid %" PRId64 ": ", r_get_int(p, "pid"));
+		if (r_has(p, "unattributed_bytes")) {
+			text_size(&line, r_get(p, "unattributed_bytes"));
+			strbuf_addf(&line, " that no call shows (NVML, asked by %s)",
+				    text_member(p, "unattributed_from"));
+		} else {
+			strbuf_addstr(&line, "what no call shows was not measured");
+		}
+		text_line(&t->text, STYLE_NONE, line.buf);
+	}
+	strbuf_release(&line);
+}
+
 void show_gpu(struct terminal *t, const struct rvalue *list)
 {
 	static const char *const heads[CELLS] = {
@@ -68,5 +88,8 @@ void show_gpu(struct terminal *t, const struct rvalue *list)
 		}
 	}
 	table_end(&tab, &t->text, NULL, NULL);
+	r_for_each (d, list)
+		if (t->full)
+			hidden(t, r_get(d, "processes"));
 	strbuf_release(&label);
 }

@@ -68,7 +68,11 @@ static void growth_row(struct terminal *t, struct table *tab, const struct rvalu
 	text_size(&cells[1], r_get(g, "bytes"));
 	add_rate(&cells[2], r_get(g, "bytes_per_s"));
 	add_rate(&cells[3], r_get(g, "bytes_per_step"));
-	if (r_has(g, "level_bytes"))
+	if (r_has(g, "level_bytes_low")) {
+		text_size(&cells[4], r_get(g, "level_bytes_low"));
+		strbuf_addstr(&cells[4], " to ");
+		text_size(&cells[4], r_get(g, "level_bytes_high"));
+	} else if (r_has(g, "level_bytes"))
 		text_size(&cells[4], r_get(g, "level_bytes"));
 	else
 		strbuf_addch(&cells[4], '-');

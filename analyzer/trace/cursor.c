@@ -51,6 +51,7 @@ void cursor_init(struct cursor *c, struct trace *t, const struct trace_stream *s
 
 	memset(c, 0, sizeof(*c));
 	c->trace = t;
+	c->problems = trace_damage(t);
 	c->next = chunks + stream->first;
 	c->end = c->next + stream->count;
 }
@@ -59,6 +60,7 @@ void cursor_init_chunk(struct cursor *c, struct trace *t, const struct trace_chu
 {
 	memset(c, 0, sizeof(*c));
 	c->trace = t;
+	c->problems = trace_damage(t);
 	c->next = chunk;
 	c->end = chunk + 1;
 }
@@ -105,12 +107,12 @@ static void cursor_look_behind(struct cursor *c)
 		return;
 	p = mt_get_record(p, c->slack, &c->codec, &ignored);
 	if (p && p < c->slack && *p && !trace_chunk_grew(c->trace, c->chunk))
-		trace_damage(c->trace)->uncounted_chunks++;
+		c->problems->uncounted_chunks++;
 }
 
 static void cursor_bad(struct cursor *c)
 {
-	struct trace_problems *problems = trace_damage(c->trace);
+	struct trace_problems *problems = c->problems;
 
 	if (!c->chunk->cut)
 		problems->bad_chunks++;
@@ -120,7 +122,6 @@ static void cursor_bad(struct cursor *c)
 
 bool cursor_next(struct cursor *c)
 {
-	struct trace_problems *problems = trace_damage(c->trace);
 	const uint8_t *next;
 	uint8_t kind;
 
@@ -139,12 +140,12 @@ bool cursor_next(struct cursor *c)
 		cursor_bad(c);
 		c->slack = c->used; /* the codec is of no use any more */
 	}
-	problems->records++;
-	problems->record_bytes += (uint64_t)(next - c->p);
+	c->problems->records++;
+	c->problems->record_bytes += (uint64_t)(next - c->p);
 	c->p = next;
 	kind = kinds[c->record.id & 0xff];
 	if (!(kind & KNOWN))
-		problems->unknown_records++;
+		c->problems->unknown_records++;
 	c->has_time = kind & HAS_TIME;
 	c->time = c->has_time ? c->record.u.alloc.time : c->last_time;
 	if (c->time > c->last_time)

@@ -20,6 +20,7 @@ extern "C" {
 
 struct cursor {
 	struct trace *trace;
+	struct trace_problems *problems; /* the trace's */
 	const struct trace_chunk *chunk; /* being read; NULL before the first record */
 	const struct trace_chunk *next, *end; /* chunks to come */
 	const uint8_t *p, *used, *slack; /* next record, end of records, end of the chunk */

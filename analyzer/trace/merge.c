@@ -117,25 +117,31 @@ struct merge *merge_new(struct trace *t, const struct trace_process *process)
 	return m;
 }
 
-static bool takes_two_parts(const struct mt_record *r)
+enum { TAKES = 1, GIVES_FIRST = 2 };
+
+/* What kinds of records do; all others do nothing of this. */
+static const uint8_t does[256] = {
+	[MT_EV_ALLOC] = TAKES,
+	[MT_EV_SURVIVOR] = TAKES,
+	[MT_EV_MAP] = TAKES,
+	[MT_EV_BREAK] = TAKES,
+	[MT_EV_REALLOC] = TAKES | GIVES_FIRST,
+	[MT_EV_REMAP] = TAKES | GIVES_FIRST,
+};
+
+static inline uint8_t does_of(const struct mt_record *r)
 {
-	return r->id == MT_EV_REALLOC || (r->id == MT_EV_REMAP && r->u.remap.old_size);
+	return does[r->id & 0xff];
 }
 
-static uint32_t rank_of(const struct head *h)
+static inline bool takes_two_parts(const struct mt_record *r)
 {
-	switch (h->cursor.record.id) {
-	case MT_EV_ALLOC:
-	case MT_EV_SURVIVOR:
-	case MT_EV_MAP:
-	case MT_EV_BREAK:
-		return RANK_TAKES;
-	case MT_EV_REALLOC:
-	case MT_EV_REMAP:
-		return h->part == PART_FREE ? RANK_FIRST : RANK_TAKES;
-	default:
-		return RANK_FIRST;
-	}
+	return does_of(r) & GIVES_FIRST && (r->id == MT_EV_REALLOC || r->u.remap.old_size);
+}
+
+static inline uint32_t rank_of(const struct head *h)
+{
+	return does_of(&h->cursor.record) & TAKES && h->part != PART_FREE ? RANK_TAKES : RANK_FIRST;
 }
 
 static uint64_t took(const struct mt_record *r)

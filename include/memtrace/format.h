@@ -42,6 +42,7 @@ enum mt_file_flags {
 	MT_FILE_NO_FALLOCATE =
 		2, /* the file system cannot reserve space; zeros were written instead */
 	MT_FILE_FULL = 4, /* a process could not get more space; see `error` */
+	MT_FILE_GPU = 8, /* a process of the tree uses a device (GPU_DEVICE) */
 };
 
 struct mt_file_header {
@@ -80,7 +81,11 @@ struct mt_file_header {
 	/* Atomic, for writers only: when that process was last sampled, or may be next, in
 	 * MT_SLOT_TIME_NS of CLOCK_MONOTONIC, modulo 2^16. */
 	uint16_t sampled[MT_PROC_SLOTS];
-	uint8_t reserved2[4096 - 320 - 6 * MT_PROC_SLOTS];
+	/* Of a recording that an attach began, for programs that its processes start: CLOCK_MONOTONIC
+	 * when it is to end, 0: not by itself; and what it records with, NAME=value, each with a zero. */
+	uint64_t until_ns;
+	char settings[504];
+	uint8_t reserved2[4096 - 832 - 6 * MT_PROC_SLOTS];
 };
 
 #define MT_SLOT_TIME_NS (UINT64_C(1) << 28)
@@ -278,6 +283,8 @@ enum mt_page_state {
 	MT_PAGE_FILE = 4, /* of a file, or anonymous and shared (bit 61) */
 	MT_PAGE_SWAPPED = 8,
 	MT_PAGE_HUGE = 16, /* part of a huge page; only where the kernel tells */
+	MT_PAGE_UNSEEN =
+		32, /* alone: not looked at, taken to be as in the last walk (FORMAT.md 3.9) */
 };
 
 /* mt_ev_gpu_take.flags */

@@ -11,7 +11,7 @@
 #include "sys/fmt.h"
 #include "sys/log.h"
 
-struct mt_config mt_config;
+struct mt_config mt_config, mt_config_own;
 
 enum type { SIZE, COUNT, SECONDS, FLAG, CHOICE, TEXT };
 
@@ -158,17 +158,100 @@ void mt_config_read(char *const *envp)
 	for (; envp && *envp; envp++)
 		if (!strncmp(*envp, "MEMTRACE_", sizeof("MEMTRACE_") - 1))
 			read_entry(*envp);
+	mt_config_own = mt_config;
+}
+
+static const struct option *option_of(const char *entry, const char **value)
+{
+	const char *equals = strchr(entry, '=');
+
+	*value = equals ? equals + 1 : NULL;
+	for (size_t i = 0; equals && i < OPTIONS; i++)
+		if (strlen(options[i].name) == (size_t)(equals - entry) &&
+		    !strncmp(options[i].name, entry, (size_t)(equals - entry)))
+			return &options[i];
+	return NULL;
 }
 
 int mt_config_apply(const char *entry)
 {
-	const char *equals = strchr(entry, '=');
+	const char *value;
+	const struct option *o = option_of(entry, &value);
 
-	for (size_t i = 0; equals && i < OPTIONS; i++)
-		if (strlen(options[i].name) == (size_t)(equals - entry) &&
-		    !strncmp(options[i].name, entry, (size_t)(equals - entry)))
-			return option_set(&options[i], equals + 1);
-	return -1;
+	return o ? option_set(o, value) : -1;
+}
+
+/* ---- for other processes ------------------------------------------------------------------------- */
+
+static size_t write_choice(char *out, size_t size, const struct option *o, int64_t index)
+{
+	const char *word = o->choices;
+	char text[32];
+	size_t length;
+
+	for (; index > 0 && strchr(word, '|'); index--)
+		word = strchr(word, '|') + 1;
+	length = strcspn(word, "|");
+	if (length >= sizeof(text))
+		return size;
+	memcpy(text, word, length);
+	text[length] = '\0';
+	return mt_fmt(out, size, "%s=%s", o->name, text);
+}
+
+/* mt_fmt has no zeros in front of a number. */
+static size_t write_seconds(char *out, size_t size, const struct option *o, uint64_t ns)
+{
+	char fraction[10];
+	uint64_t rest = ns % 1000000000;
+
+	for (int i = 9; i-- > 0; rest /= 10)
+		fraction[i] = (char)('0' + rest % 10);
+	fraction[9] = '\0';
+	return mt_fmt(out, size, "%s=%lu.%s", o->name, ns / 1000000000, fraction);
+}
+
+size_t mt_config_write(char *out, size_t size)
+{
+	size_t used = 0;
+
+	for (size_t i = 0; i < OPTIONS; i++) {
+		const struct option *o = &options[i];
+		int64_t value = *(const int64_t *)((const char *)&mt_config + o->offset);
+		size_t left = size - used, n;
+
+		if (o->type == TEXT)
+			continue;
+		if (left < 64) /* more than any of them takes */
+			return 0;
+		if (o->type == CHOICE)
+			n = write_choice(out + used, left, o, value);
+		else if (o->type == SECONDS)
+			n = write_seconds(out + used, left, o, (uint64_t)value);
+		else
+			n = mt_fmt(out + used, left, "%s=%lu", o->name, (uint64_t)value);
+		if (n + 1 >= left)
+			return 0;
+		used += n + 1;
+	}
+	return used;
+}
+
+void mt_config_adopt(const char *text, size_t size)
+{
+	while (size && *text) {
+		size_t length = strnlen(text, size);
+		const struct option *o;
+		const char *value;
+
+		if (length == size)
+			return;
+		o = option_of(text, &value);
+		if (o && o->type != TEXT)
+			option_set(o, value);
+		text += length + 1;
+		size -= length + 1;
+	}
 }
 
 /* Letters two names share in order: enough to find the one that was meant. */

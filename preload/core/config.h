@@ -6,6 +6,7 @@
 #ifndef MEMTRACE_PRELOAD_CONFIG_H
 #define MEMTRACE_PRELOAD_CONFIG_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* How each TYPE of options.def is held. */
@@ -27,6 +28,7 @@ enum mt_events_mode { MT_EVENTS_FOLDED, MT_EVENTS_ALL };
 enum mt_python_mode { MT_PYTHON_FRAMES, MT_PYTHON_OBJECTS, MT_PYTHON_OFF };
 
 extern struct mt_config mt_config; /* constant while recording */
+extern struct mt_config mt_config_own; /* as mt_config_read left it */
 
 /* Reads MEMTRACE_… of envp; complaints (unknown names, bad values) are kept for config_complain,
  * because nothing can be printed before it is known whether this is the root. */
@@ -34,6 +36,12 @@ void mt_config_read(char *const *envp);
 
 /* One entry, NAME=value, on top of what is there; kept. 0, or -1: no such option or value. */
 int mt_config_apply(const char *entry);
+
+/* Settings of one process for another, NAME=value each with a zero byte: all options but texts (where to
+ * write; what memtrace sets itself). write: bytes used, 0: they don't fit. adopt: what is no option or
+ * no value of one is left out; nothing beyond size is read. */
+size_t mt_config_write(char *out, size_t size);
+void mt_config_adopt(const char *text, size_t size);
 
 /* Prints what mt_config_read found wrong, one line each. */
 void mt_config_complain(void);

@@ -37,27 +37,23 @@ struct heap { /* nvtxMemHeapDesc_t */
 	const char *message;
 };
 
-struct regions { /* nvtxMemRegionsRegisterBatch_t; Resize has no heap and no handles */
+struct batch { /* how the next two go on */
+	size_t count, stride;
+	const char *first; /* struct range; UNREGISTER: handles, which are addresses where ours */
+};
+
+struct regions { /* nvtxMemRegionsRegisterBatch_t */
 	uint16_t compatible, bytes;
 	uint32_t type;
 	const void *heap;
-	size_t count, stride;
-	const char *first; /* struct range */
+	struct batch batch;
 	const void **handles; /* filled in; may be NULL */
 };
 
-struct resized {
+struct resized { /* nvtxMemRegionsResizeBatch_t, and that of Unregister */
 	uint16_t compatible, bytes;
 	uint32_t type;
-	size_t count, stride;
-	const char *first;
-};
-
-struct references { /* nvtxMemRegionsUnregisterBatch_t: a handle is the address, where ours */
-	uint16_t compatible, bytes;
-	uint32_t type;
-	size_t count, stride;
-	const char *first;
+	struct batch batch;
 };
 
 static void record_heap(const void *addr, size_t size, const char *name)
@@ -106,21 +102,31 @@ static void region(const void *addr, size_t size, int is_new, struct mt_caller c
 	errno = saved;
 }
 
+static int is_readable(const struct batch *b, size_t least)
+{
+	return b->stride >= least && b->count <= MAX_REGIONS;
+}
+
+/* handles: to be filled in; NULL: none are wanted */
+static void each_range(const struct batch *b, int is_new, const void **handles,
+		       struct mt_caller caller)
+{
+	for (size_t i = 0; is_readable(b, sizeof(struct range)) && i < b->count; i++) {
+		const struct range *range = (const void *)(b->first + i * b->stride);
+
+		region(range->addr, range->size, is_new, caller);
+		if (handles)
+			handles[i] = range->addr;
+	}
+}
+
 static void on_register(void *domain, const struct regions *r)
 {
 	struct mt_caller caller = MT_CALLER();
 
 	(void)domain;
-	if (!r || r->type != VIRTUAL_ADDRESS || r->stride < sizeof(struct range) ||
-	    r->count > MAX_REGIONS)
-		return;
-	for (size_t i = 0; i < r->count; i++) {
-		const struct range *range = (const void *)(r->first + i * r->stride);
-
-		region(range->addr, range->size, 1, caller);
-		if (r->handles)
-			r->handles[i] = range->addr;
-	}
+	if (r && r->type == VIRTUAL_ADDRESS)
+		each_range(&r->batch, 1, r->handles, caller);
 }
 
 static void on_resize(void *domain, const struct resized *r)
@@ -128,26 +134,18 @@ static void on_resize(void *domain, const struct resized *r)
 	struct mt_caller caller = MT_CALLER();
 
 	(void)domain;
-	if (!r || r->type != VIRTUAL_ADDRESS || r->stride < sizeof(struct range) ||
-	    r->count > MAX_REGIONS)
-		return;
-	for (size_t i = 0; i < r->count; i++) {
-		const struct range *range = (const void *)(r->first + i * r->stride);
-
-		region(range->addr, range->size, 0, caller);
-	}
+	if (r && r->type == VIRTUAL_ADDRESS)
+		each_range(&r->batch, 0, NULL, caller);
 }
 
-static void on_unregister(void *domain, const struct references *r)
+static void on_unregister(void *domain, const struct resized *r)
 {
 	struct mt_caller caller = MT_CALLER();
 
 	(void)domain;
-	if (!r || r->stride < sizeof(void *) || r->count > MAX_REGIONS)
-		return;
-	for (size_t i = 0; i < r->count; i++)
-		region(*(const void *const *)(const void *)(r->first + i * r->stride), 0, 0,
-		       caller);
+	for (size_t i = 0; r && is_readable(&r->batch, sizeof(void *)) && i < r->batch.count; i++)
+		region(*(const void *const *)(const void *)(r->batch.first + i * r->batch.stride),
+		       0, 0, caller);
 }
 
 /* ---- start ---------------------------------------------------------------------------------------- */

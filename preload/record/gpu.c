@@ -11,6 +11,7 @@
 #include "core/gpu.h"
 #include "core/guard.h"
 #include "core/tick.h"
+#include "out/file.h"
 #include "out/stream.h"
 #include "record/cut.h"
 #include "sys/fmt.h"
@@ -106,6 +107,9 @@ void mt_record_gpu_device(struct mt_thread *t, unsigned int device, const char *
 			  const char *name, uint64_t total)
 {
 	MT_SELF_BEGIN();
+	/* For `memtrace run`, which asks NVML only where there is something to ask it. */
+	if (mt_file.header)
+		__atomic_fetch_or(&mt_file.header->flags, MT_FILE_GPU, __ATOMIC_RELAXED);
 	MT_EMIT(t, gpu_device, .time = mt_clock_now(), .device = device + 1,
 		.uuid = { uuid, uuid ? 16 : 0 },
 		.name = { name, (uint32_t)strnlen(name, NAME_MAX_BYTES) }, .total = total);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "core/control.h"
 #include "core/guard.h"
 #include "core/tick.h"
 #include "out/file.h"
@@ -27,10 +28,10 @@ static struct mt_str text_of(const char *text)
 	return (struct mt_str){ text, (uint32_t)length };
 }
 
-/* Does this environment load the shim again? The entry is ours if it names a libmemtrace. */
-static int env_is_traced(char *const envp[])
+/* Is the program that is started with it to record? The entry is ours if it names a libmemtrace. */
+static int is_traced(char *const envp[])
 {
-	for (; envp && *envp; envp++)
+	for (; mt_control_own.tree && envp && *envp; envp++)
 		if (!strncmp(*envp, "LD_PRELOAD=", 11))
 			return strstr(*envp, "libmemtrace") != NULL;
 	return 0;
@@ -56,8 +57,8 @@ void mt_record_exec(struct mt_thread *t, const char *path, char *const envp[])
 	uint64_t pid = (uint64_t)mt_sys_getpid();
 
 	MT_SELF_BEGIN();
-	MT_EMIT(t, exec, .time = mt_clock_now(), .pid = pid,
-		.traced = (uint64_t)env_is_traced(envp), .path = text_of(path));
+	MT_EMIT(t, exec, .time = mt_clock_now(), .pid = pid, .traced = (uint64_t)is_traced(envp),
+		.path = text_of(path));
 	if (pid == mt_process.pid)
 		mt_stream_trim(t);
 	MT_SELF_END();
@@ -75,7 +76,7 @@ void mt_record_spawn(struct mt_thread *t, pid_t pid, const char *path, char *con
 {
 	MT_SELF_BEGIN();
 	MT_EMIT(t, spawn, .time = mt_clock_now(), .pid = (uint64_t)pid,
-		.traced = (uint64_t)env_is_traced(envp), .path = text_of(path));
+		.traced = (uint64_t)is_traced(envp), .path = text_of(path));
 	MT_SELF_END();
 }
 

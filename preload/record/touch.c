@@ -23,6 +23,7 @@
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 
+#include "core/config.h"
 #include "core/guard.h"
 #include "core/real.h"
 #include "out/file.h"
@@ -51,7 +52,6 @@ struct fault_info {
 	uint32_t type, flags;
 };
 
-static int wanted;
 static uint32_t active; /* pid of the process that is being told of; 0: none */
 static uint32_t has_handler; /* the signal's action is ours */
 static int event_fd = -1;
@@ -298,20 +298,13 @@ static const char *error_name(int error)
 	}
 }
 
-void mt_touch_init(struct mt_thread *t, int on)
-{
-	wanted = on;
-	if (on)
-		say(t, "cow_touch", "wanted");
-}
-
 void mt_touch_begin(struct mt_thread *t)
 {
 	const char *why;
 	char text[160];
 	int result;
 
-	if (!wanted || active)
+	if (!mt_config.cow_touch || active)
 		return;
 	why = kernel_is_new() ? handler_install() : "the kernel is older than 6.1";
 	if (!why && (result = event_open()) < 0) {
@@ -374,7 +367,6 @@ void mt_touch_yield(int signal_number)
 
 void mt_touch_forget(void)
 {
-	wanted = 0;
 	if (active == (uint32_t)mt_sys_getpid())
 		mt_touch_yield(SIGTRAP);
 }

@@ -11,10 +11,8 @@
 
 #include "core/thread.h"
 
-/* Recording begins. Guard at SELF. */
-void mt_touch_init(struct mt_thread *t, int wanted);
-
-/* A forked child has been walked for the first time: what it faults on from here on is told. */
+/* A forked child has been walked for the first time: what it faults on from here on is told, if that
+ * is wanted. */
 void mt_touch_begin(struct mt_thread *t);
 
 /* In a forked child, whether it records or not: what it inherited is its parent's. */

@@ -6,13 +6,16 @@
  * Every copy is a page fault of who copies, so a process without one since it was walked has what it
  * had: that is written down instead of a walk. It is exact also for the sum over the family: what
  * others copied meanwhile shows in them, and who has not faulted still maps what it mapped. (A fork
- * would share its pages anew; but it makes its caller fault, on its stack, before it returns.)
+ * would share its pages anew; but it makes its caller fault, on its stack, before it returns.) Where
+ * few faulted, a part of the pages is looked at, in turn (pieces.h).
  *
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "samplers/cow.h"
 
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "core/clock.h"
 #include "core/mem.h"
@@ -20,6 +23,7 @@
 #include "out/file.h"
 #include "out/process.h"
 #include "samplers/pages.h"
+#include "samplers/pieces.h"
 #include "sys/fmt.h"
 #include "sys/sys.h"
 
@@ -33,12 +37,14 @@
 #define FEW_FAULTS 64
 
 struct looked_at {
-	uint32_t pid;
-	uint32_t faults; /* when this process had walked it, plus one; modulo 2^32. 0: not */
+	uint32_t pid; /* that `pieces` are of */
+	struct mt_pieces *pieces;
 };
 
 static struct looked_at *others; /* by slot; mapped by who walks others, of no use to a child */
-static uint64_t own_faults; /* after the last walk of this process; 0: there may be more to see */
+static struct mt_pieces *own; /* NULL: never walked itself again */
+static uint64_t own_forks; /* each makes its pages shared again */
+static uint64_t walk_faults; /* that its own walks have made: no copies of the program's */
 static uint64_t interval; /* ns; 0: not started */
 static uint64_t next_own; /* ns: not before */
 static uint64_t last_round; /* ns */
@@ -73,7 +79,7 @@ void mt_cow_forked(void)
 {
 	uint32_t *walked = mt_file_slot_walked();
 
-	own_faults = 0;
+	own_forks++;
 	if (interval && walked && !*walked)
 		mark_own(mt_clock_monotonic_ns());
 }
@@ -82,8 +88,9 @@ void mt_cow_child(void)
 {
 	mt_pages_child();
 	is_child = wants_start = 1;
-	next_own = own_faults = 0;
+	next_own = walk_faults = 0;
 	others = NULL;
+	own_forks++;
 	if (interval)
 		mark_own(mt_clock_monotonic_ns());
 }
@@ -117,29 +124,58 @@ static int is_same(const struct mt_proc_slot *slot, uint32_t pid)
 	return parent_of(pid) == mt_process.pid;
 }
 
-/* What this process knows of slot i's; NULL: nothing can be kept. */
-static struct looked_at *known_of(size_t i)
+/*
+ * Forks of others share their pages again. Who was forked has a place in the table from then on, so
+ * the table tells; 0: it is full, and tells nothing.
+ */
+static uint64_t forks_of_all(void)
+{
+	uint64_t sum = 1;
+	int is_full = 1;
+
+	for (size_t i = 0; i < MT_PROC_SLOTS; i++) {
+		uint32_t pid = __atomic_load_n(&mt_file.slots[i].pid, __ATOMIC_RELAXED);
+
+		sum = (sum ^ pid ^ mt_file.slots[i].start << 24) * UINT64_C(0x100000001b3) + i;
+		is_full &= pid != 0;
+	}
+	return is_full ? 0 : sum | 1;
+}
+
+/* What this process knows of slot i's pages; NULL: nothing can be kept. */
+static struct mt_pieces *known_of(size_t i, uint32_t pid)
 {
 	if (!others)
 		others = mt_mem_map(MT_PROC_SLOTS * sizeof(*others));
-	return others ? &others[i] : NULL;
+	if (!others)
+		return NULL;
+	if (!others[i].pieces)
+		others[i].pieces = mt_mem_map(sizeof(*others[i].pieces));
+	if (others[i].pieces && others[i].pid != pid)
+		others[i].pieces->tag = 0;
+	others[i].pid = pid;
+	return others[i].pieces;
 }
 
-/* Looks at another process's pages, or sees that there is no need. ns it took. */
-static int64_t look_at(struct mt_thread *t, size_t i, uint32_t pid)
+/* Looks at pages (pid 0: this process's) as far as it is not known what they are. ns it took. */
+static int64_t look_at(struct mt_thread *t, enum mt_scan_reason reason, uint32_t pid,
+		       struct mt_pieces *p, uint64_t tag, uint64_t faults)
 {
-	struct looked_at *known = known_of(i);
-	uint32_t faults = (uint32_t)mt_pages_faults(pid);
+	enum mt_look look = MT_LOOK_WHOLE;
 	int64_t took;
 
-	if (known && faults && known->pid == pid && known->faults == faults) {
+	if (p && reason == MT_SCAN_INTERVAL)
+		look = mt_pieces_choose(p, tag, faults, pid ? 1 : FEW_FAULTS);
+	if (look == MT_LOOK_NONE) {
 		mt_pages_same(t, pid);
 		return 0;
 	}
-	took = mt_pages_walk(t, MT_SCAN_INTERVAL, MT_SCAN_PRIVATE, pid);
-	/* Of before the walk: what is copied during it is looked at again. */
-	if (known)
-		*known = (struct looked_at){ pid, took < 0 ? 0 : faults };
+	if (p)
+		mt_pieces_begin(p, tag, look);
+	took = mt_pages_look(t, reason, pid, p);
+	/* The faults of before: what is copied meanwhile is looked at again. */
+	if (p && took >= 0)
+		mt_pieces_end(p, faults ? tag : 0, faults);
 	return took;
 }
 
@@ -159,7 +195,8 @@ static uint64_t walk_other(struct mt_thread *t, size_t i, uint64_t now, uint64_t
 		return 0;
 	if (!is_same(slot, pid))
 		return 0;
-	took = look_at(t, i, pid);
+	took = look_at(t, MT_SCAN_INTERVAL, pid, known_of(i, pid), forks_of_all(),
+		       mt_pages_faults(pid));
 	return took > 0 ? (uint64_t)took : 0;
 }
 
@@ -186,19 +223,38 @@ static void walk_parent(struct mt_thread *t, uint64_t now)
 
 /* ---- the round ----------------------------------------------------------------------------------- */
 
+/* Faults of this thread, minor ones and others. */
+static uint64_t thread_faults(void)
+{
+	struct rusage use;
+
+	if (mt_sys2(SYS_getrusage, RUSAGE_THREAD, &use) < 0)
+		return 0;
+	return (uint64_t)use.ru_minflt + (uint64_t)use.ru_majflt;
+}
+
+/* Of this process's faults those that may have copied something of the program's. */
+static uint64_t own_faults(void)
+{
+	uint64_t faults = mt_pages_faults(0);
+
+	return faults > walk_faults ? faults - walk_faults : 0;
+}
+
 static void walk_own(struct mt_thread *t, enum mt_scan_reason reason, uint64_t now)
 {
-	int64_t took = 0;
+	uint64_t before;
+	int64_t took;
 
 	mark_own(now);
-	if (reason == MT_SCAN_INTERVAL && own_faults &&
-	    mt_pages_faults(0) - own_faults < FEW_FAULTS) {
-		mt_pages_same(t, 0);
-		next_own = now + interval - interval / 4;
-		return;
-	}
-	took = mt_pages_walk(t, reason, reason == MT_SCAN_EXIT ? MT_SCAN_ALL : MT_SCAN_PRIVATE, 0);
-	own_faults = took < 0 ? 0 : mt_pages_faults(0); /* the walk's own are among them */
+	if (!own && reason != MT_SCAN_EXIT)
+		own = mt_mem_map(sizeof(*own));
+	before = thread_faults();
+	if (reason == MT_SCAN_EXIT)
+		took = mt_pages_walk(t, reason, MT_SCAN_ALL, 0);
+	else
+		took = look_at(t, reason, 0, own, own_forks + 1, own_faults());
+	walk_faults += thread_faults() - before;
 	next_own = now + interval - interval / 4;
 	if (took > 0 && next_own < now + (uint64_t)took * COST_SHARE)
 		next_own = now + (uint64_t)took * COST_SHARE;
@@ -232,7 +288,8 @@ uint64_t mt_cow_round(struct mt_thread *t, int last)
 void mt_cow_forget(void)
 {
 	mt_pages_child();
-	interval = next_own = last_round = own_faults = 0;
+	interval = next_own = last_round = walk_faults = 0;
 	others = NULL; /* unmapped with the recording */
+	own = NULL;
 	is_child = wants_start = 0;
 }

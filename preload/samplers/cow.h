@@ -15,7 +15,7 @@
 /* Once at start. */
 void mt_cow_init(uint64_t interval_ns);
 
-/* After the first walk of a forked child; set by init.c. NULL: nobody wants to know. */
+/* After the first walk of a forked child; set by fork.c. NULL: nobody wants to know. */
 extern void (*mt_cow_began)(struct mt_thread *t);
 
 /* This process has forked: in the parent; in the child. */

@@ -25,7 +25,9 @@
 #define HUGE_PAGES 512u /* of 4 KiB in a huge page of x86-64 */
 #define HUGE_BYTES (HUGE_PAGES * PAGE_BYTES)
 
-#define SAMPLED_BYTES ((uint64_t)1 << 20) /* one page of as many is asked whether it is exclusive */
+/* One page of as many is asked whether it is exclusive. */
+#define FORKED_SAMPLED_BYTES (UINT64_C(1) << 20)
+#define OWN_SAMPLED_BYTES HUGE_BYTES
 
 /* linux/fs.h of 6.7; older headers don't have it. */
 struct scan_argument {
@@ -105,6 +107,8 @@ static void add_run(struct mt_pagemap *m, uint32_t state, uint64_t pages)
 {
 	if (state & MT_PAGE_PRESENT)
 		m->resident += pages;
+	if ((state & (MT_PAGE_PRESENT | MT_PAGE_EXCLUSIVE | MT_PAGE_FILE)) == MT_PAGE_PRESENT)
+		m->shared += pages;
 	m->seen += pages;
 	if (state != m->run_state) {
 		close_run(m);
@@ -124,27 +128,41 @@ static int is_huge(struct mt_pagemap *m, uint64_t start)
 	return !m->no_scan && scan_first(m, start, start + PAGE_BYTES, SCAN_IS_HUGE, &found) == 1;
 }
 
-/* A run of equal entries of the piece, taken apart where huge pages may be. */
-static void add_entries(struct mt_pagemap *m, uint64_t entry, uint64_t start, uint64_t pages)
+/* Marks the 2 MiB that these pages, `from` to `to` of what is read from `start` on, lie in. */
+static void mark_mixed(struct mt_pagemap *m, uint64_t start, uint64_t from, uint64_t to)
+{
+	uint64_t offset = start >> PAGE_SHIFT & (HUGE_PAGES - 1);
+
+	for (uint64_t i = (offset + from) / HUGE_PAGES; i <= (offset + to - 1) / HUGE_PAGES; i++)
+		m->mixed |= UINT32_C(1) << i;
+}
+
+/* Equal entries, `from` to `to` of what is read from `start` on, taken apart where huge pages may be. */
+static void add_entries(struct mt_pagemap *m, uint64_t entry, uint64_t start, uint64_t from,
+			uint64_t to)
 {
 	uint32_t state = state_of(entry);
 
 	if ((entry & (PRESENT | EXCLUSIVE | FILE_PAGE)) == (PRESENT | EXCLUSIVE)) {
-		uint64_t head = (-start & (HUGE_BYTES - 1)) >> PAGE_SHIFT;
+		uint64_t head = (-(start >> PAGE_SHIFT) - from) & (HUGE_PAGES - 1);
 
-		for (; pages >= head + HUGE_PAGES; head = 0) {
-			uint64_t n = head + HUGE_PAGES;
+		for (; to - from >= head + HUGE_PAGES; head = 0) {
+			uint32_t huge;
 
 			if (head)
 				add_run(m, state, head);
-			start += head * PAGE_BYTES;
-			add_run(m, state | (is_huge(m, start) ? MT_PAGE_HUGE : 0), HUGE_PAGES);
-			start += HUGE_BYTES;
-			pages -= n;
+			from += head;
+			huge = is_huge(m, start + from * PAGE_BYTES) ? MT_PAGE_HUGE : 0;
+			if (huge)
+				mark_mixed(m, start, from, from + HUGE_PAGES);
+			add_run(m, state | huge, HUGE_PAGES);
+			from += HUGE_PAGES;
 		}
+	} else if (entry) {
+		mark_mixed(m, start, from, to);
 	}
-	if (pages)
-		add_run(m, state, pages);
+	if (to > from)
+		add_run(m, state, to - from);
 }
 
 int mt_pagemap_read(struct mt_pagemap *m, uint64_t start, uint32_t pages)
@@ -161,7 +179,7 @@ int mt_pagemap_read(struct mt_pagemap *m, uint64_t start, uint32_t pages)
 
 		while (to < n && (m->entries[to] & WANTED) == entry)
 			to++;
-		add_entries(m, entry, start + from * PAGE_BYTES, to - from);
+		add_entries(m, entry, start, from, to);
 		from = to;
 	}
 	if (n < pages)
@@ -169,7 +187,14 @@ int mt_pagemap_read(struct mt_pagemap *m, uint64_t start, uint32_t pages)
 	return 0;
 }
 
-/* ---- a process that was forked just now ---------------------------------------------------------- */
+/* ---- what is there, without looking at each page --------------------------------------------------- */
+
+/* How the pages that are there are taken to be, unless the one that is asked is not. */
+struct taken {
+	uint64_t start; /* of it all */
+	uint32_t state;
+	uint64_t sampled; /* bytes of which one page is asked */
+};
 
 /* Is this page, which is there, exclusive and no part of a huge page? */
 static int is_own(struct mt_pagemap *m, uint64_t address)
@@ -181,40 +206,56 @@ static int is_own(struct mt_pagemap *m, uint64_t address)
 	return (entry & (PRESENT | FILE_PAGE | EXCLUSIVE)) == (PRESENT | EXCLUSIVE);
 }
 
-/* A stretch of pages that are there: those of a MiB whose middle is shared count as shared. */
-static int add_present(struct mt_pagemap *m, uint64_t at, uint64_t end)
+/* Reads a part; what it finds mixed is of the whole. */
+static int read_part(struct mt_pagemap *m, const struct taken *k, uint64_t at, uint32_t pages)
+{
+	uint32_t before = m->mixed;
+	uint64_t base = at / HUGE_BYTES - k->start / HUGE_BYTES;
+	int error;
+
+	m->mixed = 0;
+	error = mt_pagemap_read(m, at, pages);
+	m->mixed = before | m->mixed << base;
+	return error;
+}
+
+/* A stretch of pages that are there: those of a MiB, or two, are taken to be as its middle. */
+static int add_present(struct mt_pagemap *m, const struct taken *k, uint64_t at, uint64_t end)
 {
 	int error = 0;
 
 	while (at < end && !error) {
-		uint64_t next = (at | (SAMPLED_BYTES - 1)) + 1;
+		uint64_t next = (at | (k->sampled - 1)) + 1;
 		uint32_t pages;
 
 		next = next < end ? next : end;
 		pages = (uint32_t)((next - at) >> PAGE_SHIFT);
-		if (is_own(m, at + ((uint64_t)pages / 2 << PAGE_SHIFT)))
-			error = mt_pagemap_read(m, at, pages);
+		if (is_own(m, at + ((uint64_t)pages / 2 << PAGE_SHIFT)) !=
+		    !!(k->state & MT_PAGE_EXCLUSIVE))
+			error = read_part(m, k, at, pages);
 		else
-			add_run(m, MT_PAGE_PRESENT, pages);
+			add_run(m, k->state, pages);
 		at = next;
 	}
 	return error;
 }
 
 /* A page of zeros that was only read is not shared with anybody: writing to it copies nothing. */
-static int add_region(struct mt_pagemap *m, const struct mt_scan_region *r)
+static int add_region(struct mt_pagemap *m, const struct taken *k, const struct mt_scan_region *r)
 {
 	uint64_t pages = (r->end - r->start) >> PAGE_SHIFT;
 
+	if (r->categories & SCAN_IS_PRESENT && r->categories & SCAN_IS_HUGE)
+		return read_part(m, k, r->start, (uint32_t)pages);
 	if (r->categories & SCAN_IS_PRESENT && !(r->categories & SCAN_IS_ZERO))
-		return add_present(m, r->start, r->end);
+		return add_present(m, k, r->start, r->end);
 	add_run(m, r->categories & SCAN_IS_SWAPPED ? MT_PAGE_SWAPPED : 0, pages);
 	return 0;
 }
 
-int mt_pagemap_read_forked(struct mt_pagemap *m, uint64_t start, uint32_t pages)
+static int read_taken(struct mt_pagemap *m, const struct taken *k, uint32_t pages, uint64_t huge)
 {
-	uint64_t at = start, end = start + ((uint64_t)pages << PAGE_SHIFT);
+	uint64_t at = k->start, end = at + ((uint64_t)pages << PAGE_SHIFT);
 
 	while (at < end) {
 		struct scan_argument a = { .size = sizeof(a),
@@ -224,11 +265,11 @@ int mt_pagemap_read_forked(struct mt_pagemap *m, uint64_t start, uint32_t pages)
 					   .vec_len = MT_SCAN_REGIONS,
 					   .anyof_mask = SCAN_IS_PRESENT | SCAN_IS_SWAPPED,
 					   .return_mask = SCAN_IS_PRESENT | SCAN_IS_SWAPPED |
-							  SCAN_IS_ZERO };
+							  SCAN_IS_ZERO | huge };
 		long n = m->no_scan ? -1 : mt_sys3(SYS_ioctl, m->fd, SCAN_IOCTL, &a);
 
 		if (n < 0)
-			return mt_pagemap_read(m, at, (uint32_t)((end - at) >> PAGE_SHIFT));
+			return read_part(m, k, at, (uint32_t)((end - at) >> PAGE_SHIFT));
 		for (long i = 0; i < n; i++) {
 			const struct mt_scan_region *r = &m->regions[i];
 			int error;
@@ -236,7 +277,7 @@ int mt_pagemap_read_forked(struct mt_pagemap *m, uint64_t start, uint32_t pages)
 			if (r->start < at || r->end > end || r->end <= r->start)
 				continue;
 			add_run(m, 0, (r->start - at) >> PAGE_SHIFT);
-			error = add_region(m, r);
+			error = add_region(m, k, r);
 			if (error < 0)
 				return error;
 			at = r->end;
@@ -246,6 +287,25 @@ int mt_pagemap_read_forked(struct mt_pagemap *m, uint64_t start, uint32_t pages)
 	}
 	add_run(m, 0, (end - at) >> PAGE_SHIFT);
 	return 0;
+}
+
+int mt_pagemap_read_forked(struct mt_pagemap *m, uint64_t start, uint32_t pages)
+{
+	struct taken k = { start, MT_PAGE_PRESENT, FORKED_SAMPLED_BYTES };
+
+	return read_taken(m, &k, pages, 0);
+}
+
+int mt_pagemap_read_own(struct mt_pagemap *m, uint64_t start, uint32_t pages)
+{
+	struct taken k = { start, MT_PAGE_PRESENT | MT_PAGE_EXCLUSIVE, OWN_SAMPLED_BYTES };
+
+	return read_taken(m, &k, pages, SCAN_IS_HUGE);
+}
+
+void mt_pagemap_unseen(struct mt_pagemap *m, uint64_t pages)
+{
+	add_run(m, MT_PAGE_UNSEEN, pages);
 }
 
 int mt_pagemap_is_full(const struct mt_pagemap *m)

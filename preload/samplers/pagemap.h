@@ -25,6 +25,8 @@ struct mt_pagemap {
 	uint32_t run_state; /* of the open run */
 	uint64_t run_pages;
 	uint64_t resident; /* pages of all pieces since the walk began that were present */
+	uint64_t shared; /* and of these with others: anonymous and not exclusive */
+	uint32_t mixed; /* of the last read: bit i: the i-th 2 MiB of it are not all exclusive */
 	uint64_t seen; /* pages since mt_pagemap_begin() */
 	uint32_t used;
 	uint8_t runs[MT_RUNS_BYTES * 2];
@@ -33,7 +35,8 @@ struct mt_pagemap {
 /* A new list of runs. */
 void mt_pagemap_begin(struct mt_pagemap *m);
 
-/* Adds the states of `pages` pages, at most a piece; start is page aligned. 0 or -errno. */
+/* Adds the states of `pages` pages, at most a piece; start is page aligned. 0 or -errno. Sets bits of
+ * `mixed`, which the caller clears, counted from the 2 MiB that `start` lies in. */
 int mt_pagemap_read(struct mt_pagemap *m, uint64_t start, uint32_t pages);
 
 /*
@@ -42,6 +45,16 @@ int mt_pagemap_read(struct mt_pagemap *m, uint64_t start, uint32_t pages);
  * few MiB are: one page in each MiB is asked. Where the kernel can't, it reads.
  */
 int mt_pagemap_read_forked(struct mt_pagemap *m, uint64_t start, uint32_t pages);
+
+/*
+ * As mt_pagemap_read(), where all pages were exclusive at an earlier look and the process did not
+ * fork since: what is present is asked, and one page of each 2 MiB whether it still is exclusive.
+ * If not, and where pages are huge, it reads.
+ */
+int mt_pagemap_read_own(struct mt_pagemap *m, uint64_t start, uint32_t pages);
+
+/* Pages that are not looked at in this walk. */
+void mt_pagemap_unseen(struct mt_pagemap *m, uint64_t pages);
 
 /* Could the runs of one more piece be too many? */
 int mt_pagemap_is_full(const struct mt_pagemap *m);

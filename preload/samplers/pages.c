@@ -44,6 +44,8 @@ struct walk {
 	int shared; /* others may wait for the lock of this memory */
 	int stopped; /* cut short */
 	int forked; /* just now: nearly all of its pages are shared */
+	struct mt_pieces *known; /* NULL: nothing is */
+	uint32_t unpaused; /* pages read since the last rest */
 	uint64_t last_dev, last_inode; /* of the last RANGE with a name */
 	int maps; /* descriptor */
 	uint32_t pid; /* whose; 0: this process */
@@ -203,6 +205,74 @@ static int pause_walk(struct walk *w)
 	return 1;
 }
 
+/* What is all the process's own, of what was just read, need not be read again. */
+static void note_own(struct walk *w, uint64_t start, uint64_t end)
+{
+	uint64_t first = start >> MT_PIECE_SHIFT;
+
+	for (uint64_t i = (start + MT_PIECE_BYTES - 1) >> MT_PIECE_SHIFT; i < end >> MT_PIECE_SHIFT;
+	     i++)
+		if (!(w->map.mixed >> (i - first) & 1))
+			mt_pieces_own(w->known, i);
+}
+
+/* How to look at what is at an address; *end: up to where, at most, that is so. */
+static enum mt_piece_way way_at(struct walk *w, const struct mapping *m, uint64_t at, uint64_t *end)
+{
+	uint64_t piece = at >> MT_PIECE_SHIFT, next = (piece + 1) << MT_PIECE_SHIFT;
+
+	if (!w->known || w->forked || m->inode)
+		return MT_PIECE_READ;
+	*end = next < *end ? next : *end;
+	return mt_pieces_way(w->known, piece,
+			     m->start <= piece << MT_PIECE_SHIFT && next <= m->end);
+}
+
+static int look_at(struct walk *w, const struct mapping *m, uint64_t start, uint64_t end,
+		   enum mt_piece_way way)
+{
+	uint32_t pages = (uint32_t)((end - start) / PAGE_BYTES);
+	int error = 0;
+
+	w->map.mixed = 0;
+	if (way == MT_PIECE_UNSEEN || way == MT_PIECE_UNSEEN_OWN)
+		mt_pagemap_unseen(&w->map, pages);
+	else
+		w->unpaused += pages;
+	if (way == MT_PIECE_UNSEEN)
+		return 0;
+	if (way == MT_PIECE_OWN)
+		error = mt_pagemap_read_own(&w->map, start, pages);
+	else if (w->forked && !m->inode) /* else pages of a file are told from copies by looking */
+		error = mt_pagemap_read_forked(&w->map, start, pages);
+	else if (way == MT_PIECE_READ)
+		error = mt_pagemap_read(&w->map, start, pages);
+	if (!error && w->known && !w->forked && !m->inode)
+		note_own(w, start, end);
+	return error;
+}
+
+/* Stretches that are looked at in one way, as long as one read takes. */
+static void look_at_all(struct walk *w, const struct mapping *m, uint64_t at, uint64_t end)
+{
+	uint64_t next = end;
+	enum mt_piece_way way = way_at(w, m, at, &next), way_next = way;
+
+	while (at < end && !w->stopped) {
+		uint64_t stop = next;
+
+		while (stop < end && way_next == way) {
+			next = end;
+			way_next = way_at(w, m, stop, &next);
+			if (way_next == way)
+				stop = next;
+		}
+		w->stopped |= look_at(w, m, at, stop, way) < 0;
+		at = stop;
+		way = way_next;
+	}
+}
+
 /* Where nothing is for a whole piece, a new RANGE begins after it: so empty space is skipped. */
 static void walk_mapping(struct walk *w, const struct mapping *m)
 {
@@ -210,26 +280,27 @@ static void walk_mapping(struct walk *w, const struct mapping *m)
 
 	mt_pagemap_begin(&w->map);
 	while (at < m->end && !w->stopped) {
-		uint64_t left;
-		uint32_t pages;
+		uint64_t end;
 
 		if (!w->map.seen) {
-			at = from = mt_pagemap_skip(&w->map, at, m->end);
+			from = mt_pagemap_skip(&w->map, at, m->end);
+			if (from >= m->end)
+				break;
+			from &= ~(MT_PIECE_BYTES - 1);
+			at = from = from > at ? from : at;
 			time = mt_clock_now();
 		}
-		left = (m->end - at) / PAGE_BYTES;
-		pages = left < MT_PIECE_PAGES ? (uint32_t)left : MT_PIECE_PAGES;
-		if (!pages)
-			break;
-		/* Pages of a file are told from copies of them by looking at each. */
-		w->stopped |= (w->forked && !m->inode ? mt_pagemap_read_forked(&w->map, at, pages)
-						      : mt_pagemap_read(&w->map, at, pages)) < 0;
-		at += (uint64_t)pages * PAGE_BYTES;
+		end = (at + MT_PIECE_PAGES * PAGE_BYTES) & ~(MT_PIECE_BYTES - 1);
+		end = end < m->end ? end : m->end;
+		look_at_all(w, m, at, end);
+		at = end;
 		if (mt_pagemap_is_full(&w->map) ||
-		    (!w->map.run_state && w->map.run_pages >= MT_PIECE_PAGES))
+		    (!w->map.run_state && w->map.run_pages >= MT_PIECE_PAGES / 2))
 			emit(w, m, from, time);
-		if (pages == MT_PIECE_PAGES)
+		if (w->unpaused >= MT_PIECE_PAGES) {
+			w->unpaused = 0;
 			w->stopped |= !pause_walk(w);
+		}
 	}
 	emit(w, m, from, time);
 }
@@ -293,7 +364,7 @@ uint64_t mt_pages_faults(uint32_t pid)
 void mt_pages_same(struct mt_thread *t, uint32_t pid)
 {
 	char stat[1024];
-	uint64_t id, rss;
+	uint64_t id, rss, cpu_start = cpu_ns();
 	uint32_t idle = 0;
 
 	if (mt_file.stopped ||
@@ -305,7 +376,8 @@ void mt_pages_same(struct mt_thread *t, uint32_t pid)
 	MT_EMIT(t, scan, .time = mt_clock_now(), .id = id, .pid = pid, .reason = MT_SCAN_INTERVAL,
 		.page_bytes = PAGE_BYTES, .minflt = stat_field(stat, 10),
 		.rss = rss ? (rss - 1) * PAGE_BYTES + 1 : 0, .scope = MT_SCAN_NONE);
-	MT_EMIT(t, scan_end, .time = mt_clock_now(), .id = id, .complete = 1);
+	MT_EMIT(t, scan_end, .time = mt_clock_now(), .id = id, .complete = 1,
+		.cpu_ns = cpu_ns() - cpu_start);
 	__atomic_store_n(&walking, 0, __ATOMIC_RELEASE);
 }
 
@@ -362,13 +434,13 @@ static int64_t walk_with(struct walk *w, enum mt_scan_reason reason, uint32_t pi
 	if (w->map.fd >= 0)
 		mt_sys_close(w->map.fd);
 	took = cpu_ns() - w->cpu_start;
-	MT_EMIT(w->t, scan_end, .time = mt_clock_now(), .id = w->id, .complete = !w->stopped,
-		.cpu_ns = took);
+	w->stopped |= !MT_EMIT(w->t, scan_end, .time = mt_clock_now(), .id = w->id,
+			       .complete = !w->stopped, .cpu_ns = took);
 	return w->stopped ? -EAGAIN : (int64_t)took;
 }
 
-int64_t mt_pages_walk(struct mt_thread *t, enum mt_scan_reason reason, enum mt_scan_scope scope,
-		      uint32_t pid)
+static int64_t walk_known(struct mt_thread *t, enum mt_scan_reason reason, enum mt_scan_scope scope,
+			  uint32_t pid, struct mt_pieces *known)
 {
 	struct walk *w;
 	uint32_t idle = 0;
@@ -389,6 +461,7 @@ int64_t mt_pages_walk(struct mt_thread *t, enum mt_scan_reason reason, enum mt_s
 		w->scope = scope;
 		w->pid = pid;
 		w->forked = reason == MT_SCAN_START;
+		w->known = known;
 		w->allocs.scan = w->id;
 		/* What it is going to touch counts from the start: in `rss` as in the pages. */
 		for (size_t at = 0; at < sizeof(*w); at += PAGE_BYTES)
@@ -396,8 +469,22 @@ int64_t mt_pages_walk(struct mt_thread *t, enum mt_scan_reason reason, enum mt_s
 		result = walk_with(w, reason, pid);
 		if (result >= 0 && !pid && scope == MT_SCAN_ALL && reason == MT_SCAN_EXIT)
 			ended = 1;
+		if (known)
+			known->found = w->map.shared;
 		mt_mem_unmap(w, sizeof(*w));
 	}
 	__atomic_store_n(&walking, 0, __ATOMIC_RELEASE);
 	return result;
+}
+
+int64_t mt_pages_walk(struct mt_thread *t, enum mt_scan_reason reason, enum mt_scan_scope scope,
+		      uint32_t pid)
+{
+	return walk_known(t, reason, scope, pid, NULL);
+}
+
+int64_t mt_pages_look(struct mt_thread *t, enum mt_scan_reason reason, uint32_t pid,
+		      struct mt_pieces *known)
+{
+	return walk_known(t, reason, MT_SCAN_PRIVATE, pid, known);
 }

@@ -14,6 +14,7 @@
 
 #include "core/thread.h"
 #include "memtrace/format.h"
+#include "samplers/pieces.h"
 
 /*
  * Walks over process `pid`, 0: this one, and writes what it found into t's stream. Costs about 4 ms
@@ -25,6 +26,13 @@
  */
 int64_t mt_pages_walk(struct mt_thread *t, enum mt_scan_reason reason, enum mt_scan_scope scope,
 		      uint32_t pid);
+
+/*
+ * As mt_pages_walk() over what is private, as far as the look that `known` was told to begin needs
+ * it. known may be NULL: all.
+ */
+int64_t mt_pages_look(struct mt_thread *t, enum mt_scan_reason reason, uint32_t pid,
+		      struct mt_pieces *known);
 
 /*
  * Writes down that the last walk of `pid` (0: this process) by this one still stands: scope

@@ -23,7 +23,7 @@ PARTS = [
     ("import", 13, "import torch"),
     ("training", 44, "two training runs, shim memory, trace growth"),
     ("analyzer", 6, "reading a large trace"),
-    ("detach", 6, "a program after it was attached to and detached from"),
+    ("detach", 10, "a program after it was attached to and detached from"),
     ("stalls", 7, "single allocations beside a busy disk"),
     ("walks", 5, "walks over the pages of a process"),
     ("threads", 3, "a great many short threads"),
@@ -54,6 +54,8 @@ def main(words):
         if len(words) < 2:
             raise SystemExit("bench: --write needs a file")
         target, words = words[1], words[2:]
+        if not os.path.exists(target):
+            raise SystemExit(f"bench: --write {target}: no such file")
     if any(w.startswith("-") for w in words):
         raise SystemExit("usage: bench [--write FILE] [PART ...]")
     parts = choose(words or os.environ.get("BENCH", "").split())

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 
+import looks
 import measure
 import settings
 import tools
@@ -19,24 +20,23 @@ GIB = 1 << 30
 
 
 def walk_costs(trace):
-    """CPU ns per GiB of whole walks over nearly all of the data, as the trace has them: those of
-    forked children that begin, others."""
+    """CPU ns per GiB of walks over nearly all of the data that leave nothing out: over all mappings."""
     done = subprocess.run([sys.executable, f"{settings.ROOT}/scripts/decode.py", trace],
                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    pages, reasons, costs = {}, {}, ([], [])
+    pages, scopes, costs = {}, {}, []
     for line in done.stdout.splitlines():
         if '"SCAN' not in line and '"RANGE"' not in line:
             continue
         record = json.loads(line)
         key = record["proc"], record.get("scan", record.get("id"))
         if record["record"] == "SCAN":
-            reasons[key] = record["reason"]
+            scopes[key] = record["scope"]
         elif record["record"] == "RANGE":
             pages[key] = pages.get(key, 0) + record["pages"]
-        elif record["record"] == "SCAN_END" and record["complete"]:
+        elif record["complete"] and scopes.get(key) == 0:
             size = pages.get(key, 0) * 4096
             if size > MIB * (1 << 20) * 0.9:
-                costs[reasons.get(key) != 0].append(record["cpu_ns"] * GIB / size)
+                costs.append(record["cpu_ns"] * GIB / size)
     return costs
 
 
@@ -47,26 +47,24 @@ def walked(tool, cwd):
         said["bare"] = said["bare_ns"] * GIB / said["bytes"]
         if trace:
             costs = walk_costs(trace)
-            if not all(costs):
+            if not costs:
                 raise measure.Failed("no whole walk in the trace")
-            said["first"], said["cost"] = (statistics.median(c) for c in costs)
+            said["cost"] = statistics.median(costs)
         return said
     return one
 
 
 def measure_part(seconds):
     with measure.Folder() as cwd:
-        series = measure.Series({t: walked(t, cwd) for t in ("untraced", "walks")}, seconds)
+        series = measure.Series({t: walked(t, cwd) for t in ("untraced", "walks")}, seconds / 2)
     why = series.why.get("walks", "")
-    what = f"walk over {MIB} MiB of 4 KiB pages"
+    what = f"walk over {MIB} MiB of 4 KiB pages, all mappings"
     rows = [
         figure("walks", f"{what}: bare read of pagemap, CPU per GiB", "untraced", "ms",
                series.values("untraced", lambda r: r["bare"] / 1e6),
                note="the kernel's part: reading each page can't cost less"),
         figure("walks", f"{what}: CPU per GiB", "walks", "ms",
                series.values("walks", lambda r: r["cost"] / 1e6), "walks.cpu", why),
-        figure("walks", f"{what}: CPU per GiB, a child that was just forked", "walks", "ms",
-               series.values("walks", lambda r: r["first"] / 1e6), "walks.cpu", why),
         figure("walks", f"{what}: CPU over the bare read of the same run", "walks", "x",
                series.values("walks", lambda r: r["cost"] / r["bare"]), note=why),
     ]
@@ -81,4 +79,4 @@ def measure_part(seconds):
                                series.pairs("walks", "untraced",
                                             lambda a, b: (a["walks"][name] - b["all"][name]) / 1e6),
                                "walks.stall", why))
-    return rows
+    return looks.rows(seconds / 2) + rows

@@ -82,9 +82,11 @@ HEAD = ["what", "tool", "median", "95 % interval", "n", "budget", "verdict", "no
 
 
 def short(x):
-    """Three digits are more than these machines give."""
+    """Three digits are more than these machines give; close to 1, what is beside it counts."""
     if x == 0:
         return "0"
+    if abs(x - 1) < 0.02:
+        return f"{x:.3f}"
     if abs(x) >= 1000:
         return f"{x:,.0f}"
     if abs(x) >= 100:

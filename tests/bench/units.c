@@ -1,6 +1,7 @@
 /*
- * A program that does a unit of work for every line it reads, and prints the CPU time of each: blocks
- * of mixed sizes are taken and given back, some through functions that many libraries call.
+ * A program that does so many units of work as the line it reads says, and prints the CPU time of each:
+ * blocks of mixed sizes are taken and given back, some through functions that many libraries call.
+ * There are so few that they stay in the nearest cache: what others do to the farther ones is no matter.
  *
  *	units PAIRS
  *
@@ -11,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-#define SLOTS 512
+#define SLOTS 64
 
 static long cpu_ns(void)
 {
@@ -30,7 +31,7 @@ static void unit(long pairs)
 		unsigned int at = (seed = seed * 1103515245u + 12345u) >> 20 & (SLOTS - 1);
 
 		free(slot[at]);
-		slot[at] = i % 16 ? malloc(16 + (seed >> 8) % 2000) : strdup("a line of text");
+		slot[at] = i % 16 ? malloc(16 + (seed >> 8) % 500) : strdup("a line of text");
 	}
 	for (int i = 0; i < SLOTS; i++) {
 		free(slot[i]);
@@ -40,16 +41,19 @@ static void unit(long pairs)
 
 int main(int argc, char **argv)
 {
-	long pairs = argc > 1 ? atol(argv[1]) : 1000000;
+	long pairs = argc > 1 ? atol(argv[1]) : 10000;
 	char line[64];
 
 	printf("ready\n");
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin)) {
-		long begun = cpu_ns();
+		for (long left = atol(line); left > 0; left--) {
+			long begun = cpu_ns();
 
-		unit(pairs);
-		printf("%ld\n", cpu_ns() - begun);
+			unit(pairs);
+			printf("%ld ", cpu_ns() - begun);
+		}
+		printf("\n");
 		fflush(stdout);
 	}
 	return 0;

@@ -145,6 +145,7 @@ TEST(EventsTable, WhatVersionOneWroteStaysReadable)
 		{ 0x48, "T U U U" },
 		{ 0x49, "T U U" },
 		{ 0x4a, "T U U STR" },
+		{ 0x4e, "T U U U STR U U" },
 		{ 0x1c, "T U U" },
 		{ 0x1d, "T U U U" },
 		{ 0x20, "T U U U U U U U U U U U U U U" },

@@ -67,6 +67,17 @@ void LargeLru(Story &s)
 	    [] { return false; });
 }
 
+/* A full cache that nobody uses any more: what it holds stays, and is not lost. */
+void LruAtRest(Story &s)
+{
+	double all = s.steps;
+
+	s.steps *= s.uniform(0.3, 0.7);
+	lru(s, static_cast<size_t>(s.steps * s.per_step * s.uniform(0.05, 0.6)),
+	    [] { return false; });
+	s.steps = all;
+}
+
 void RandomEviction(Story &s)
 {
 	size_t cap = static_cast<size_t>(s.steps * s.per_step * s.uniform(0.03, 0.3));
@@ -101,6 +112,24 @@ void WarmUp(Story &s)
 void SlowWarmUp(Story &s)
 {
 	warm_up(s, s.steps / s.uniform(3, 5));
+}
+
+/* Steps ask for ever fewer keys that are new, and become the quicker for it: over time the cache
+ * seems to grow evenly. */
+void QuickeningSteps(Story &s)
+{
+	double steps = s.uniform(200, 400), tau = steps / 3;
+	double length = s.steps / tau / -std::expm1(-3);
+
+	for (double i = 0, t = 0; i < steps; i++) {
+		double share = std::exp(-i / tau);
+
+		s.marks.push_back(t);
+		for (int k = s.poisson(2 * share); k-- > 0;)
+			s.take(std::min(s.steps - 0.01, t + length * share * s.uniform(0, 1)),
+			       NEVER);
+		t += length * share;
+	}
 }
 
 void WarmUpBesideTraffic(Story &s)
@@ -162,9 +191,7 @@ void Bimodal(Story &s)
 {
 	double longer = s.steps * s.uniform(0.08, 0.3);
 
-	s.stream([&](double t) {
-		s.take(t, s.exponential(s.chance(0.1) ? longer : 3));
-	});
+	s.stream([&](double t) { s.take(t, s.exponential(s.chance(0.1) ? longer : 3)); });
 }
 
 void RareLongLived(Story &s)
@@ -303,9 +330,12 @@ const std::vector<Behaviour> bounded = {
 	{ "last-two-epochs", false, false, LastTwoEpochs, "freed at the end of the next epoch" },
 	{ "lru", false, true, Lru, "full after 2 to 25 % of the run" },
 	{ "large-lru", false, false, LargeLru, "full after 30 to 50 % of the run" },
+	{ "lru-at-rest", false, false, LruAtRest, "then nobody asks it for anything new" },
 	{ "random-eviction", false, false, RandomEviction, "a full cache drops any block" },
 	{ "warm-up", false, true, WarmUp, "new keys become rare" },
 	{ "slow-warm-up", false, false, SlowWarmUp, "time constant a third to a fifth of the run" },
+	{ "quickening-steps", false, false, QuickeningSteps,
+	  "a warm-up whose steps become quicker" },
 	{ "warm-up-beside-traffic", false, false, WarmUpBesideTraffic, "cached or freed at once" },
 	{ "one-step", false, true, OneStep, "300 blocks at one time" },
 	{ "some-steps", false, false, SomeSteps, "100 blocks at 2 to 4 times" },
@@ -324,7 +354,8 @@ const std::vector<Behaviour> bounded = {
 	{ "cache-in-workers", false, false, CacheInFourWorkers, "an LRU cache in each of four" },
 	{ "sampled-cache", false, true, SampledCache, "random eviction in a sampled trace" },
 	{ "double-buffer", false, false, DoubleBuffer, "two large blocks in turn" },
-	{ "ageing-sessions", false, false, AgeingSessions, "end by a timeout, under a varying load" },
+	{ "ageing-sessions", false, false, AgeingSessions,
+	  "end by a timeout, under a varying load" },
 };
 
 } // namespace memtrace_corpus

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 #include "model/build.h"
 
@@ -62,7 +63,8 @@ uint64_t address(size_t block)
 class Teller
 {
       public:
-	Teller(const Story &story, uint32_t seed) : s(story), rng(seed * 7 + 1), picked(s.blocks.size())
+	Teller(const Story &story, uint32_t seed)
+	    : s(story), rng(seed * 7 + 1), picked(s.blocks.size())
 	{
 		mt_file_header header = {};
 		build_options options = {};
@@ -80,6 +82,7 @@ class Teller
 		for (uint32_t w = 0; w < s.workers; w++)
 			tell(w);
 		m = builder_finish(b, nullptr);
+		tell_steps();
 		for (size_t i = 0; s.workers > 1 && i < m->process_count; i++) {
 			m->processes[i].worker.is = true;
 			m->processes[i].worker.index = static_cast<int32_t>(i);
@@ -100,6 +103,17 @@ class Teller
 		ev.time = time;
 		ev.pid = 100 + number;
 		builder_process(b, 0, number, &ev, time);
+	}
+
+	void tell_steps()
+	{
+		m->marks = static_cast<mark *>(calloc(s.marks.size() + 1, sizeof(*m->marks)));
+		m->mark_count = s.marks.size();
+		for (size_t i = 0; i < s.marks.size(); i++) {
+			m->marks[i].time = static_cast<int64_t>(START_NS + s.marks[i] * STEP_NS);
+			m->marks[i].kind = MT_MARK_STEP;
+			m->marks[i].value = i;
+		}
 	}
 
 	bool is_picked(uint64_t size)

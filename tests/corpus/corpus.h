@@ -48,6 +48,7 @@ class Story
 	uint32_t workers = 1;
 	mt_kind kind = MT_KIND_HEAP;
 	uint64_t sample_bytes = 0; /* not 0: only a sample is recorded */
+	std::vector<double> marks; /* when the program began each of its own steps, if it tells */
 	double exit_at = 0; /* not 0: from here on the program winds up and frees all; in steps */
 
 	/* life in steps */

@@ -207,7 +207,7 @@ void OnAndOff(Story &s)
 	s.stream([&](double t) {
 		bool on = static_cast<int>(t / phase) % 2;
 
-		on && s.chance(share) ? s.lose(t) : s.take(t, s.exponential(4));
+		on &&s.chance(share) ? s.lose(t) : s.take(t, s.exponential(4));
 	});
 }
 
@@ -230,6 +230,18 @@ void GrowingDict(Story &s) /* every item is kept; its table, at the same line, i
 	s.stream([&](double t) { s.lose(t); });
 }
 
+/* Each of the program's steps loses a block, and in mid-run they become five times as long. */
+void SlowingSteps(Story &s)
+{
+	double length = s.steps / 600, t = 0;
+
+	for (int i = 0; i < 200; i++) {
+		s.marks.push_back(t);
+		s.lose(t + length * s.uniform(0, 1));
+		t += i < 100 ? length : 5 * length;
+	}
+}
+
 } // namespace
 
 const std::vector<Behaviour> leaking = {
@@ -247,7 +259,8 @@ const std::vector<Behaviour> leaking = {
 	{ "after-warm-up", true, true, AfterWarmUp, "a share, beside a cache that warms up" },
 	{ "under-sawtooth", true, false, UnderSawtooth, "a share, the others freed every epoch" },
 	{ "few-large", true, false, FewLargeObjects, "60 to 90 objects, all lost" },
-	{ "beside-heavy-tail", true, true, BesideHeavyTail, "a share, others of lognormal lifetimes" },
+	{ "beside-heavy-tail", true, true, BesideHeavyTail,
+	  "a share, others of lognormal lifetimes" },
 	{ "freed-at-the-end", true, false, FreedAtTheEnd, "lost, but freed when the program ends" },
 	{ "rising-load", true, false, RisingLoad, "a share of a rising load" },
 	{ "falling-load", true, true, FallingLoad, "a share of a falling load" },
@@ -255,6 +268,7 @@ const std::vector<Behaviour> leaking = {
 	{ "device", true, false, DeviceMemory, "a share, of device memory" },
 	{ "sampled", true, true, Sampled, "a share, in a sampled trace" },
 	{ "growing-dict", true, false, GrowingDict, "items of a dict that only grows" },
+	{ "slowing-steps", true, false, SlowingSteps, "one in each step, and steps become slower" },
 };
 
 } // namespace memtrace_corpus

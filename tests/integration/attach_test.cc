@@ -8,9 +8,12 @@
 #include <grp.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <sstream>
 
@@ -190,6 +193,119 @@ TEST(Attach, RefusalsNameTheReason)
 	EXPECT_NE(a.err.find("without the shim"), std::string::npos) << a.err;
 	EXPECT_TRUE(Driver(dir, { "attach", "x" }).Exited(2));
 	EXPECT_TRUE(Driver(dir, { "attach" }).Exited(2));
+}
+
+/* All commands say of what is no process of its own what it is. */
+TEST(Attach, NumbersThatAreNoProcess)
+{
+	TempDir dir;
+	Running program(Dormant(dir, { "1", "0" }));
+	pid_t dead = fork();
+
+	if (!dead)
+		_exit(0);
+	ASSERT_TRUE(program.WaitForOutput("ready", 60));
+	std::vector<std::pair<std::string, std::string>> numbers;
+	for (const auto &entry : fs::directory_iterator("/proc/" + std::to_string(program.pid) + "/task"))
+		if (entry.path().filename() != std::to_string(program.pid))
+			numbers.push_back({ entry.path().filename(),
+					    "a thread of process " + std::to_string(program.pid) });
+	ASSERT_FALSE(numbers.empty());
+	numbers.resize(1);
+	siginfo_t ended;
+	ASSERT_EQ(waitid(P_PID, (id_t)dead, &ended, WEXITED | WNOWAIT), 0);
+	numbers.push_back({ std::to_string(dead), "has ended" });
+	numbers.push_back({ "999999999", "no such process" });
+	for (const auto &n : numbers)
+		for (std::vector<std::string> words : { std::vector<std::string>{ "attach", n.first },
+							{ "detach", n.first },
+							{ "status", n.first },
+							{ "mark", n.first, "x" },
+							{ "top", n.first, "--once" } }) {
+			Result a = Driver(dir, words);
+
+			EXPECT_TRUE(a.Exited(1)) << Describe(a);
+			EXPECT_NE(a.err.find(n.second), std::string::npos) << words[0] << ": " << a.err;
+			EXPECT_EQ(std::count(a.err.begin(), a.err.end(), '\n'), 1) << a.err;
+		}
+	waitpid(dead, nullptr, 0);
+	EXPECT_NE(Driver(dir, { "status", std::to_string(program.pid) }).out.find("dormant"), std::string::npos);
+}
+
+TEST(Attach, WrongUseIsToldInOneLine)
+{
+	static const struct {
+		std::vector<std::string> words;
+		const char *said;
+	} uses[] = {
+		{ { "attach", "0" }, "not a process id" },
+		{ { "attach", "1x" }, "not a process id" },
+		{ { "attach", "99999999999999" }, "not a process id" },
+		{ { "attach", "12", "13" }, "one process at a time" },
+		{ { "attach", "12", "--wait" }, "needs a number of seconds" },
+		{ { "attach", "12", "--duration", "x" }, "not x" },
+		{ { "attach", "12", "--mode", "dormant" }, "records nothing" },
+		{ { "attach", "12", "--mode", "most" }, "not a valid value" },
+		{ { "attach", "12", "--bogus" }, "no option --bogus" },
+		{ { "detach" }, "which process" },
+		{ { "detach", "12", "13" }, "one process" },
+		{ { "status", "12", "13" }, "one process" },
+		{ { "status", "0" }, "not a process id" },
+		{ { "mark", "12" }, "a process and a label" },
+		{ { "mark", "12", "" }, "a process and a label" },
+		{ { "top", "0" }, "not a process id" },
+	};
+	TempDir dir;
+
+	for (const auto &use : uses) {
+		Result a = Driver(dir, use.words);
+
+		EXPECT_TRUE(a.Exited(2)) << Describe(a);
+		EXPECT_NE(a.err.find(use.said), std::string::npos) << a.err;
+		EXPECT_EQ(std::count(a.err.begin(), a.err.end(), '\n'), 1) << a.err;
+	}
+}
+
+TEST(Attach, TracesThatCanNotBeWritten)
+{
+	TempDir dir;
+	Command command = Dormant(dir, { "1", "0" });
+
+	/* As on a full disk: it begins to record, and then there is no more space. */
+	command.in_child = [] {
+		struct rlimit limit = { 600 << 10, 600 << 10 };
+
+		setrlimit(RLIMIT_FSIZE, &limit);
+	};
+	Running program(command);
+	std::string pid = std::to_string(program.pid);
+	ASSERT_TRUE(program.WaitForOutput("ready", 60));
+	mkdir(dir.File("folder").c_str(), 0700);
+	for (auto [out, said] : { std::pair<std::string, std::string>{ "/no/such/t.bin", "No such file" },
+				  { dir.File("folder"), "not a file" },
+				  { "/dev/full", "not a file" } }) {
+		Result a = Driver(dir, { "attach", pid, "--out", out });
+
+		EXPECT_TRUE(a.Exited(1)) << Describe(a);
+		EXPECT_NE(a.err.find(out + ": "), std::string::npos) << a.err;
+		EXPECT_NE(a.err.find(said), std::string::npos) << a.err;
+	}
+	EXPECT_NE(Driver(dir, { "status", pid }).out.find("dormant"), std::string::npos);
+	ASSERT_TRUE(Driver(dir, { "attach", pid, "--events", "all" }).Exited(0));
+	std::string state;
+	for (int i = 0; i < 600 && state.find("recording has stopped") == std::string::npos; i++, usleep(20000))
+		state = Driver(dir, { "status", pid }).out;
+	EXPECT_NE(state.find("recording has stopped: File too large"), std::string::npos) << state;
+	Result again = Driver(dir, { "attach", pid, "--mode", "sample" });
+	EXPECT_NE(again.err.find("already, to " + dir.File("trace.bin") + "; its options are as they were"),
+		  std::string::npos)
+		<< again.err;
+	Result d = Driver(dir, { "detach", pid });
+	EXPECT_TRUE(d.Exited(0)) << Describe(d);
+	EXPECT_NE(d.err.find("incomplete: File too large"), std::string::npos) << d.err;
+	kill(program.pid, SIGTERM);
+	ExpectCounts(program.Wait());
+	Report(dir.File("trace.bin"));
 }
 
 /* The page's descriptor, as a stranger of the same user may open it. */

@@ -70,7 +70,7 @@ TEST(Bench, EveryRowHasAFigureOrSaysWhyNot)
 	EXPECT_GE(measured, 10) << "memtrace itself was not measured: " << Describe(result);
 }
 
-std::string Python(const std::string &script)
+std::string Python(const std::string &script, const std::map<std::string, std::string> &env = {})
 {
 	TempDir dir;
 	Command command;
@@ -78,6 +78,7 @@ std::string Python(const std::string &script)
 	command.argv = { "python3", "-B", "-c", script };
 	command.dir = dir.path;
 	command.traced = false;
+	command.env = env;
 	command.env["PYTHONPATH"] = SourcePath("scripts/bench.d");
 	return Execute(command).out;
 }
@@ -108,6 +109,20 @@ TEST(Bench, VerdictsGoByTheWorseEndOfTheInterval)
 			 "judge('pairs.added', 81, None, None)\n"
 			 "judge('pairs.added', None)\n"),
 		  "missed\nwithin\nmissed\nwithin\nopen\nmissed\nnot measured\n");
+}
+
+/* What is counted one by one is the same each time, and the shim's own share of a dormant process. */
+TEST(Bench, InstructionsAreCountedExactly)
+{
+	EXPECT_EQ(Python("import part_detach as d\n"
+			 "dormant = {'LD_PRELOAD': d.settings.SHIM, 'MEMTRACE_MODE': 'dormant'}\n"
+			 "plain, loaded = d.Loop({}, None, 20), d.Loop(dormant, None, 20)\n"
+			 "d.STEPPED = 20\n"
+			 "first, second, third = d.per_pair(plain), d.per_pair(plain), d.per_pair(loaded)\n"
+			 "plain.close(), loaded.close()\n"
+			 "print(first == second, 20 < first < 2000, 10 < third - first < 200)\n",
+			 { { "B", BuildPath("") } }),
+		  "True True True\n");
 }
 
 TEST(Bench, UnknownPartIsOneClearLine)

@@ -9,7 +9,14 @@
 
 #include <csignal>
 #include <map>
+#include <set>
 #include <sstream>
+
+extern "C" {
+#include "memtrace/events.h"
+#include "memtrace/varint.h"
+#include "trace/merge.h"
+}
 
 #include "support/harness.h"
 #include "support/queries.h"
@@ -112,7 +119,8 @@ void ExpectBytes(const Worker &w)
 /* One finding, of that cause, that names the line that built the data. */
 void ExpectBlowup(const Worker &w, const std::string &cause)
 {
-	std::string line = "py_cow.py:" + std::to_string(LineOf("tests/programs/py_cow.py", "# " + w.variant));
+	std::string line = "py_cow.py:" +
+			   std::to_string(LineOf("tests/programs/py_cow.py", "# " + w.variant));
 
 	ASSERT_EQ(w.findings.size(), 1u) << w.variant;
 	EXPECT_NE(w.findings[0]["title"].Text().find(line + " "), std::string::npos)
@@ -232,13 +240,98 @@ TEST_F(Cow, ASilentWorkerThatWasKilledIsKnown)
 	}
 }
 
+/* Does the record have pages that its walk did not look at? */
+bool IsInPart(const mt_record &r)
+{
+	const uint8_t *p, *end;
+	uint64_t state = 0, pages = 0;
+
+	if (r.id != MT_EV_RANGE)
+		return false;
+	p = reinterpret_cast<const uint8_t *>(r.u.range.runs.data);
+	end = p + r.u.range.runs.len;
+	while (p && p < end) {
+		p = mt_get_varint(p, end, &state);
+		p = p ? mt_get_varint(p, end, &pages) : nullptr;
+		if (p && state & MT_PAGE_UNSEEN)
+			return true;
+	}
+	return false;
+}
+
+/* How many of the trace's walks left something out. */
+size_t WalksInPart(const std::string &path)
+{
+	std::set<std::pair<uint32_t, uint64_t>> walks;
+	char *error = nullptr;
+	trace *t = trace_open(path.c_str(), &error);
+	size_t count = 0;
+	const trace_process *all = t ? trace_processes(t, &count) : nullptr;
+
+	EXPECT_NE(t, nullptr) << error;
+	for (size_t i = 0; i < count; i++) {
+		merge *m = merge_new(t, &all[i]);
+		merge_event e;
+
+		while (merge_next(m, &e))
+			if (e.record && IsInPart(*e.record))
+				walks.insert({ all[i].proc, e.record->u.range.scan });
+		merge_free(m);
+	}
+	trace_close(t);
+	free(error);
+	return walks.size();
+}
+
+/* The report's `cow` of a run of cow_steps; *own: the truth. */
+Json Steps(const TempDir &dir, const std::string &what, long *own)
+{
+	Command command = Program(dir, "cow_steps", { "128", what, IsLong() ? "4" : "2" });
+
+	command.env["MEMTRACE_COW_INTERVAL"] = "0.05";
+	Result result = Execute(command);
+	EXPECT_TRUE(result.Exited(0)) << Describe(result);
+	auto facts = Facts(result.out, "steps");
+	*own = facts.empty() ? -1 : facts[0]["own"];
+	return Report(dir.File("trace.bin"))["cow"];
+}
+
+/* Pages copied while others are left out, a few in each 2 MiB, are all found before the child kills
+ * itself: each piece has its turn. What it copies besides are 80 pages of stack, libc and heap. */
+TEST(CowSteps, WhatALookLeavesOutIsFoundWhenItsTurnComes)
+{
+	TempDir dir;
+	long own = 0, copied = Steps(dir, "few", &own)["workers"][(size_t)0]["copied_bytes"].Long();
+
+	EXPECT_EQ(own, (32 << 20) + 256 * 4096) << "as the program is written";
+	EXPECT_GE(copied, own);
+	EXPECT_LE(copied, own + 128 * 4096);
+	EXPECT_GE(WalksInPart(dir.File("trace.bin")), 8u) << "nothing was left out";
+}
+
+/* All of the region was the child's own when it forked: what it held twice before is not held three
+ * times after. */
+TEST(CowSteps, WhatAForkSharesAgainIsNotTakenToBeItsOwn)
+{
+	TempDir dir;
+	long own = -1;
+	double extra = Steps(dir, "forks", &own)["extra_bytes"].Number();
+
+	EXPECT_EQ(own, 0) << "as the kernel says: shared again";
+	EXPECT_GE(extra, 128 << 20);
+	EXPECT_LE(extra, (128 + 8) << 20);
+}
+
 std::map<std::string, long> SpecialPages(const std::string &what, Json *worker, Json *findings)
 {
 	TempDir dir;
-	Result result = Execute(Program(dir, "cow_pages", { what, "64" }));
+	Command command = Program(dir, "cow_pages", { what, "64" });
+
+	command.env["LD_LIBRARY_PATH"] = BuildPath("programs/cuda");
+	Result result = Execute(command);
 	EXPECT_TRUE(result.Exited(0)) << Describe(result);
 	auto facts = Facts(result.out, "pages");
-	Json report = Report(dir.File("trace.bin"));
+	Json report = ReportWithSymbols(dir.File("trace.bin"));
 
 	*worker = report["cow"]["workers"][(size_t)0];
 	*findings = report["findings"];
@@ -261,6 +354,27 @@ TEST(CowPages, WhatIsPinnedIsCopiedByTheForkItself)
 	for (size_t i = 0; i < findings.size(); i++)
 		eager += findings[i]["kind"].Text() == "eager-copy";
 	EXPECT_EQ(eager, 1u);
+	EXPECT_EQ(worker["eager_pinned_bytes"].Long(), 0) << "CUDA was not asked to";
+}
+
+/* Of the 32 MiB that the kernel copies 24 were registered with CUDA; 8 more were, that it shares. */
+TEST(CowPages, WhatWasRegisteredWithCudaIsNamedByItsLine)
+{
+	Json worker, findings, finding;
+	auto truth = SpecialPages("registered", &worker, &findings);
+
+	if (!truth["known"])
+		GTEST_SKIP() << "the kernel has no io_uring for us to pin memory with";
+	EXPECT_NEAR(worker["eager_pinned_bytes"].Number(), 24 << 20, 1 << 20);
+	for (size_t i = 0; i < findings.size(); i++)
+		if (findings[i]["kind"].Text() == "eager-copy")
+			finding = findings[i];
+	EXPECT_NE(finding["title"].Text().find("cow_pages.c:"), std::string::npos) << finding.Print();
+	EXPECT_NE(finding["title"].Text().find("register_buffer (registered)"), std::string::npos)
+		<< finding.Print();
+	EXPECT_EQ(finding["evidence"]["pinned_for_cuda_bytes"].Long(),
+		  worker["eager_pinned_bytes"].Long());
+	EXPECT_NE(finding["advice"].Text().find("MADV_DONTFORK"), std::string::npos);
 }
 
 TEST(CowPages, OfAHugePageOnlyWhatWasWrittenIsCopied)

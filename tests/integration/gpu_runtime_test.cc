@@ -198,7 +198,7 @@ TEST(GpuCheck, PassesWhatIsRightAndFailsWhatIsWrong)
 	EXPECT_TRUE(r.Exited(1)) << Describe(r);
 	for (std::sregex_iterator m(r.out.begin(), r.out.end(), row), end; m != end; ++m)
 		rows[(*m)[1]] = (*m)[2];
-	EXPECT_EQ(rows.size(), 6u) << r.out;
+	EXPECT_EQ(rows.size(), 8u) << r.out;
 	for (const auto &[name, verdict] : rows) {
 		bool wrong = name.find("must fail") != std::string::npos;
 

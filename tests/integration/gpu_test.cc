@@ -6,6 +6,7 @@
  */
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <map>
 
 #include "support/gpu.h"
@@ -207,5 +208,25 @@ TEST(Gpu, WhatNoCallShowsIsTheDriversNumberLessTheCalls)
 		d = DeviceOf(Report(dir.File("trace.bin")), 0);
 		EXPECT_EQ(d["unattributed_bytes"].IsNull(), c.bytes < 0) << c.pids;
 		EXPECT_EQ(d["unattributed_bytes"].Long(), c.bytes) << c.pids;
+		EXPECT_EQ(d["processes"][(size_t)0]["unattributed_from"].Text(),
+			  c.bytes < 0 ? "" : "program");
 	}
+}
+
+/* A driver that does not say what a process uses is not one that says 0, nor the largest number. */
+TEST(Gpu, WhatTheDriverDoesNotSayIsNull)
+{
+	TempDir dir;
+	Command run = FakeGpu(dir, "gpu_direct", { "nvml", "plain" });
+	Result r;
+	Json d;
+
+	std::ofstream(dir.File("clients")) << "0 4000001 NA\n";
+	run.env["FAKE_NVML_FILE"] = dir.File("clients");
+	r = Execute(run);
+	ASSERT_TRUE(r.Exited(0)) << Describe(r);
+	d = DeviceOf(Report(dir.File("trace.bin")), 0);
+	EXPECT_GE(Records(dir.File("trace.bin"), "gpu_used").size(), 1u);
+	EXPECT_TRUE(d["unattributed_bytes"].IsNull());
+	EXPECT_TRUE(d["processes"][(size_t)0]["unattributed_from"].IsNull());
 }

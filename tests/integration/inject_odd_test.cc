@@ -92,6 +92,41 @@ TEST_P(InAnotherPidNamespace, IsReachedFromOutside)
 
 INSTANTIATE_TEST_SUITE_P(Inject, InAnotherPidNamespace, testing::Bool());
 
+/* While its answer is awaited a process ends, and another one gets its number. */
+TEST(Pids, OneThatIsUsedAgainIsAnotherProcess)
+{
+	TempDir dir;
+	Command c = Plain(dir, { "unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "python3", "-c",
+				 "import os, signal, subprocess, sys\n"
+				 "print('ready', flush=True)\n"
+				 "env = dict(os.environ, LD_PRELOAD=sys.argv[2], MEMTRACE_MODE='dormant')\n"
+				 "def sleeper():\n"
+				 "    p = subprocess.Popen(['/bin/sh', '-c', 'echo begun; read x'], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+				 "    p.stdout.readline()\n"
+				 "    return p\n"
+				 "old = sleeper()\n"
+				 "old.send_signal(signal.SIGSTOP)  # so it is silent\n"
+				 "asks = subprocess.Popen([sys.argv[1], 'attach', str(old.pid), '--wait', '60'], stderr=subprocess.PIPE)\n"
+				 "print(asks.stderr.readline())\n"
+				 "os.kill(asks.pid, signal.SIGSTOP)\n"
+				 "old.kill()\n"
+				 "old.wait()\n"
+				 "with open('/proc/sys/kernel/ns_last_pid', 'w') as f:\n"
+				 "    f.write(str(old.pid - 1))\n"
+				 "new = sleeper()\n"
+				 "os.kill(asks.pid, signal.SIGCONT)\n"
+				 "print('same', old.pid == new.pid, asks.stderr.read(), asks.wait())\n",
+				 BuildPath("memtrace"), ShimPath() });
+	Result result = Execute(c);
+
+	if (result.out.find("ready") == std::string::npos)
+		GTEST_SKIP() << "no right to make a pid namespace";
+	if (result.out.find("same True") == std::string::npos)
+		GTEST_SKIP() << "this kernel gives no chosen pid: " << Describe(result);
+	EXPECT_NE(result.out.find("is silent"), std::string::npos) << Describe(result);
+	EXPECT_NE(result.out.find("has ended\\n' 1\n"), std::string::npos) << Describe(result);
+}
+
 /* Programs that it starts from now on are recorded with --tree, and only then. */
 TEST(InjectTree, ProgramsThatAreStartedLaterAreRecorded)
 {
@@ -149,6 +184,40 @@ TEST(InjectTree, TheEnvironmentIsHandedOnWhole)
 	EXPECT_NE(result.out.find("\\nA=b\\n"), std::string::npos) << result.out;
 	EXPECT_NE(result.out.find("None None"), std::string::npos) << "its own is left alone";
 	EXPECT_FALSE(WithCommand(Report(dir.File("trace.bin")), "/usr/bin/env").IsNull());
+}
+
+/* What libc starts by itself has the process's own environment. With other threads, who may be using that,
+ * it is not recorded, and the report says so. */
+TEST(InjectTree, ShellsOfTheCLibrary)
+{
+	for (bool threads : { false, true }) {
+		TempDir dir;
+		std::string command = "echo [$LD_PRELOAD]; " + ProgramPath("tiny");
+		std::vector<std::string> argv = { ProgramPath("shells"), command };
+
+		if (threads)
+			argv.push_back("threads");
+		Running program(Plain(dir, argv));
+		ASSERT_TRUE(program.WaitForOutput("ready", 20));
+		Result a = Driver(dir, { "attach", std::to_string(program.pid), "--tree" });
+		ASSERT_TRUE(a.Exited(0)) << Describe(a);
+		WriteAll(dir.File("go"), "");
+		Result result = program.Wait();
+		Json report = Report(dir.File("trace.bin"));
+		std::string findings = report["findings"].Print();
+		size_t recorded = 0;
+
+		EXPECT_TRUE(result.Exited(7)) << Describe(result);
+		EXPECT_NE(result.out.find("environ same, LD_PRELOAD not set"), std::string::npos)
+			<< Describe(result);
+		for (size_t i = 0; i < report["processes"].size(); i++)
+			recorded += report["processes"][i]["command"].Text().rfind(ProgramPath("tiny"), 0) == 0;
+		EXPECT_EQ(recorded, threads ? 0u : 2u) << report["processes"].Print();
+		EXPECT_EQ(result.out.find("[]\n") != std::string::npos, threads) << Describe(result);
+		EXPECT_EQ(findings.find("not recorded: /bin/sh (2 times)") != std::string::npos, threads)
+			<< findings;
+		EXPECT_EQ(findings.find("system() or popen()") != std::string::npos, threads) << findings;
+	}
 }
 
 class HelpfulPython : public testing::TestWithParam<std::string> {};

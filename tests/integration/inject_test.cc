@@ -143,6 +143,27 @@ TEST(Inject, ALeakThatBeginsAfterwardsIsNamedAndOlderMemoryIsMeasured)
 	EXPECT_GT(report["trace"]["predating_frees"].Long(), 0) << "blocks from before were freed";
 }
 
+/* The library stays, but nobody is told to look for what is no more. */
+TEST(Inject, WhatIsLeftOfAnAttachIsCalledThat)
+{
+	TempDir dir;
+	Target target({ ProgramPath("injected"), "run" });
+	std::string pid = std::to_string(target.program.pid);
+
+	EXPECT_NE(Execute(Memtrace(dir, { "status", pid })).err.find("nobody attached to it"), std::string::npos);
+	ASSERT_EQ(Attach(dir, target.program.pid), 0);
+	ASSERT_TRUE(Execute(Memtrace(dir, { "detach", pid })).Exited(0));
+	for (std::vector<std::string> words : { std::vector<std::string>{ "status", pid }, { "detach", pid },
+						{ "mark", pid, "x" }, { "top", pid, "--once" } }) {
+		Result result = Execute(Memtrace(dir, words));
+
+		EXPECT_TRUE(result.Exited(1)) << Describe(result);
+		EXPECT_NE(result.err.find("an attach that is over"), std::string::npos) << result.err;
+	}
+	ASSERT_EQ(Attach(dir, target.program.pid), 0);
+	EXPECT_EQ(target.End()["errors"], 0);
+}
+
 TEST(Inject, TheTraceSurvivesTheKillOfTheTarget)
 {
 	TempDir dir;

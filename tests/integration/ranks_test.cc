@@ -95,7 +95,7 @@ void ExpectFinding(const Json &report, size_t workers)
 		EXPECT_NE(title.find(std::to_string(workers) + " forked workers"),
 			  std::string::npos)
 			<< title;
-		EXPECT_NE(title.find("py_ranks.py:43 "), std::string::npos) << title;
+		EXPECT_NE(title.find("py_ranks.py:33 "), std::string::npos) << title;
 		EXPECT_EQ(findings[i]["pids"].size(), workers);
 	}
 	EXPECT_EQ(found, 1u);

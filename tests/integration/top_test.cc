@@ -8,8 +8,10 @@
 #include "support/harness.h"
 #include "support/terminal.h"
 
-namespace memtrace_test {
-namespace {
+namespace memtrace_test
+{
+namespace
+{
 
 Command Top(const TempDir &dir, const std::vector<std::string> &arguments)
 {
@@ -62,7 +64,8 @@ TEST(Top, KeysOnATerminal)
 	t.Type("\x1b[A" + kRedraw); /* an arrow is no escape */
 	EXPECT_TRUE(t.Shows("q quit")) << t.shown;
 	t.Resize(50, 12);
-	for (int i = 0; i < 50 && (t.shown.empty() || t.shown.find("one process") != std::string::npos); i++) {
+	for (int i = 0;
+	     i < 50 && (t.shown.empty() || t.shown.find("one process") != std::string::npos); i++) {
 		t.shown.clear();
 		t.Type(kRedraw);
 		ASSERT_TRUE(t.Shows("q quit")) << t.shown;
@@ -70,7 +73,8 @@ TEST(Top, KeysOnATerminal)
 	EXPECT_EQ(t.shown.find("one process"), std::string::npos) << "wider than 50: " << t.shown;
 	t.Type("q");
 	EXPECT_EQ(t.Ends(), 0);
-	EXPECT_NE(t.shown.find("\x1b[?1049l"), std::string::npos) << "the screen is the shell's again";
+	EXPECT_NE(t.shown.find("\x1b[?1049l"), std::string::npos)
+		<< "the screen is the shell's again";
 	EXPECT_TRUE(t.Modes().c_lflag & ECHO && t.Modes().c_lflag & ICANON);
 }
 
@@ -101,11 +105,8 @@ TEST(Top, NotOnATerminalOneLookInPlainText)
 }
 
 /* What workers copied is what the report says; nobody else copied. */
-TEST(Top, CopiesOfWorkersAreThoseOfTheReport)
+void ExpectCopiesOfReport(const TempDir &dir)
 {
-	TempDir dir;
-	Result run = Execute(Program(dir, "cow_family", { "3", "16" }));
-	ASSERT_TRUE(run.Exited(0)) << Describe(run);
 	Json report = Report(dir.File("trace.bin")), top = Document(dir, dir.File("trace.bin"));
 	Json workers = report["cow"]["workers"];
 
@@ -122,6 +123,29 @@ TEST(Top, CopiesOfWorkersAreThoseOfTheReport)
 	EXPECT_TRUE(top["processes"][(size_t)0]["cow_bytes"].IsNull()) << "it was not forked";
 }
 
+TEST(Top, CopiesOfWorkersAreThoseOfTheReport)
+{
+	TempDir dir;
+	Result run = Execute(Program(dir, "cow_family", { "3", "16" }));
+
+	ASSERT_TRUE(run.Exited(0)) << Describe(run);
+	ExpectCopiesOfReport(dir);
+}
+
+/* Its walks leave pages out, and the last ones only say that nothing can have changed. */
+TEST(Top, CopiesOfAWorkerThatStandsStillAreThoseOfTheReport)
+{
+	TempDir dir;
+	Command command = Program(dir, "cow_steps", { "64", "few", "1" });
+
+	command.env["MEMTRACE_COW_INTERVAL"] = "0.05";
+	Result run = Execute(command);
+	ASSERT_TRUE(run.Exited(0)) << Describe(run);
+	EXPECT_GT(Report(dir.File("trace.bin"))["cow"]["workers"][(size_t)0]["copied_bytes"].Long(),
+		  16 << 20);
+	ExpectCopiesOfReport(dir);
+}
+
 /* Device memory as the fake driver counts it. */
 TEST(Top, DeviceMemoryIsTheDriversCount)
 {
@@ -131,7 +155,8 @@ TEST(Top, DeviceMemoryIsTheDriversCount)
 	c.env["LD_LIBRARY_PATH"] = BuildPath("programs/cuda");
 	Result run = Execute(c);
 	ASSERT_TRUE(run.Exited(0)) << Describe(run);
-	EXPECT_TRUE(Document(dir, dir.File("trace.bin"))["processes"][(size_t)0]["device_bytes"].IsNull())
+	EXPECT_TRUE(Document(dir, dir.File("trace.bin"))["processes"][(size_t)0]["device_bytes"]
+			    .IsNull())
 		<< "it has ended";
 
 	c = Program(dir, "gpu_cache", { "leak", "400" });

@@ -1,12 +1,14 @@
 /*
  * A forked child and pages that are special: "pinned" for a device, which a fork copies at once, or
- * "huge". Arguments: pinned|huge, MiB. The child makes an event, writes to one page in each 2 MiB
+ * "huge". "registered": as pinned, and the fake driver is told of three quarters of what is pinned, and
+ * of some that is not. Arguments: pinned|registered|huge, MiB. The child makes an event, writes to one page in each 2 MiB
  * and leaves; it prints what the kernel says then is its own of the region, and how much of the
  * region was its own before it wrote (pinned) or lies in huge pages (huge). known=0: the kernel
  * does not do it here.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <stdint.h>
@@ -73,6 +75,17 @@ static int pin(char *region, size_t bytes)
 	return fd >= 0 && syscall(SYS_io_uring_register, fd, IORING_REGISTER_BUFFERS, &v, 1) == 0;
 }
 
+/* As CUDA programs do with buffers that they have. */
+static int register_buffer(char *region, size_t bytes)
+{
+	void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+	int (*init)(unsigned int) = NULL, (*pinned)(void *, size_t, unsigned int) = NULL;
+
+	*(void **)&init = driver ? dlsym(driver, "cuInit") : NULL;
+	*(void **)&pinned = driver ? dlsym(driver, "cuMemHostRegister_v2") : NULL;
+	return init && pinned && init(0) == 0 && pinned(region, bytes, 0) == 0;
+}
+
 static void be_child(char *region, size_t bytes, int huge, int known)
 {
 	size_t before;
@@ -100,6 +113,10 @@ int main(int argc, char **argv)
 	memset(region, 1, bytes);
 	if (!huge)
 		known = pin(region, bytes / 2);
+	if (argc > 1 && !strcmp(argv[1], "registered") &&
+	    (!register_buffer(region, bytes / 8 * 3) ||
+	     !register_buffer(region + bytes / 4 * 3, bytes / 8)))
+		return 3;
 	if (fork() == 0)
 		be_child(region, bytes, huge, known);
 	return wait(&status) < 0 || status != 0;

@@ -20,6 +20,9 @@ import numpy
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+sys.dont_write_bytecode = True  # beside this file
+from private_dirty import private_dirty  # noqa: E402
+
 ITEMS = 16
 SCALE = float(sys.argv[2])
 
@@ -77,19 +80,6 @@ def pickled():
 def freed():
     blocks = [bytes(1000) for _ in range(count(40000))]
     return [blocks[-1]]  # all others are free, below one that keeps the heap's end
-
-
-def private_dirty():
-    """Of private mappings: a shared one that only we have counts as private there, too."""
-    total, private = 0, False
-    with open("/proc/self/smaps", encoding="utf-8", errors="replace") as f:
-        for line in f:
-            words = line.split()
-            if not words[0].endswith(":"):
-                private = words[1].endswith("p")
-            elif private and words[0] == "Private_Dirty:":
-                total += int(words[1]) * 1024
-    return total
 
 
 def read(data, item):

@@ -91,6 +91,27 @@ def worker_dict():
     return STEPS * 4 * 20000
 
 
+def samples(rows):
+    return DataLoader(torch.utils.data.TensorDataset(torch.zeros(rows, 8192)), batch_size=4,
+                      num_workers=2, multiprocessing_context="fork")
+
+
+def batches():
+    """Every batch is kept as it came: in shared memory."""
+    for (x,) in samples(STEPS * 4):
+        kept.append(x)
+    return sum(x.nbytes for x in kept)
+
+
+def ring():
+    """The last twelve batches are kept: a replay buffer."""
+    last = collections.deque(maxlen=12)
+    for (x,) in samples(STEPS * 4):
+        last.append(x)
+    kept.append(last)
+    return sum(x.nbytes for x in last)
+
+
 def shapes():
     """Convolutions of ever other shapes: oneDNN keeps what it made for each, up to a limit."""
     conv = nn.Conv2d(3, 16, 3, padding=1)
@@ -126,4 +147,4 @@ def clean():
 
 kept = []
 print("kept", {"losses": losses, "lru": lru, "worker-dict": worker_dict, "shapes": shapes,
-               "clean": clean}[CASE](), "bytes")
+               "clean": clean, "batches": batches, "ring": ring}[CASE](), "bytes")

@@ -64,7 +64,8 @@ std::string found(const std::vector<double> &births, double life = 0, uint64_t s
 	std::string kinds;
 
 	m.lived(u, births, size, life);
-	r_for_each (f, Analysed(m)["findings"])
+	Analysed a(m);
+	r_for_each (f, a["findings"])
 		kinds += std::string(r_get_string(f, "kind")) + " ";
 	return kinds;
 }

@@ -46,7 +46,6 @@ struct Loader {
 		cow.touches = touches.data();
 		cow.touch_count = touches.size();
 		m.processes[1].cow = &cow;
-		m.fact(0, "cow_touch", "wanted");
 	}
 
 	ModelMaker m;

@@ -1,6 +1,7 @@
 // The configuration: values, units, defaults, and that a bad value leaves the default in place.
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
+#include <string.h>
 
 #include <string>
 #include <vector>
@@ -76,4 +77,43 @@ TEST(Config, ChoicesAndFlagsAreMatchedWhole)
 	EXPECT_EQ(mt_config.warn, 1);
 	Read({ "MEMTRACE_MODE=sam" });
 	EXPECT_EQ(mt_config.mode, MT_MODE_FULL);
+}
+
+TEST(Config, IsHandedToAnotherProcessWhole)
+{
+	char text[512] = { 0 };
+	struct mt_config was;
+
+	Read({ "MEMTRACE_OUT=/theirs", "MEMTRACE_MODE=sample", "MEMTRACE_SAMPLE_BYTES=12345", "MEMTRACE_EVENTS=all",
+	       "MEMTRACE_PYTHON=objects", "MEMTRACE_DEPTH=1024", "MEMTRACE_GPU=off", "MEMTRACE_INTERVAL=0.020304",
+	       "MEMTRACE_COW_INTERVAL=86400", "MEMTRACE_MAX_BYTES=9223372036854775807", "MEMTRACE_WARN=on",
+	       "MEMTRACE_LOG=debug", "MEMTRACE_VERIFY=1000000", "MEMTRACE_SEED=9223372036854775807" });
+	was = mt_config;
+	size_t used = mt_config_write(text, sizeof(text));
+	ASSERT_GT(used, 100u);
+	EXPECT_EQ(mt_config_write(text, used), 0u) << "it is written whole or not at all";
+	mt_config_write(text, sizeof(text));
+	Read({ "MEMTRACE_OUT=/own", "MEMTRACE_MODE=dormant" });
+	const char *own = mt_config.out;
+	mt_config_adopt(text, sizeof(text));
+	EXPECT_EQ(mt_config.out, own);
+	EXPECT_EQ(mt_config_own.mode, MT_MODE_DORMANT) << "what it was started with is kept";
+	was.out = own;
+	was.trace = mt_config.trace;
+	was.nvtx = mt_config.nvtx;
+	EXPECT_EQ(memcmp(&was, &mt_config, sizeof(was)), 0) << text;
+}
+
+/* The file that it stands in may have been written by anybody of that user. */
+TEST(Config, WhatIsNoSettingIsLeftOut)
+{
+	Read({});
+	struct mt_config was = mt_config;
+	const char none[] = "OUT=/theirs\0TRACE=x\0DEPTH=0\0DEPTH\0NO_SUCH=1\0=\0";
+	mt_config_adopt(none, sizeof(none));
+	EXPECT_EQ(memcmp(&was, &mt_config, sizeof(was)), 0);
+	std::vector<char> open(8, 'D');
+	mt_config_adopt(open.data(), open.size());
+	mt_config_adopt("", 0);
+	EXPECT_EQ(memcmp(&was, &mt_config, sizeof(was)), 0);
 }

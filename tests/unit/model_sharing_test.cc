@@ -5,7 +5,6 @@
  */
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <csignal>
 #include <vector>
 
@@ -125,6 +124,43 @@ TEST(Sharing, WhatWasNotThereAtTheForkIsNewAndNotCopied)
 	EXPECT_EQ(CowOf(run, 200).shared, 10 * kPage);
 }
 
+/* Each walk leaves something out that one before it found, or that was shared at the start. */
+TEST(Sharing, WhatAWalkLeavesOutIsAsTheLastOneFoundIt)
+{
+	TraceWriter w;
+	Stream &parent = w.process(Root());
+	Stream &child = w.fork(parent, 10, 200);
+
+	Put(child, { 11, MT_SCAN_START, { { kShared, 100 } } });
+	Put(child, { 20, MT_SCAN_INTERVAL, { { kOwn, 30 }, { MT_PAGE_UNSEEN, 60 }, { 0, 10 } } });
+	Put(child, { 25, MT_SCAN_INTERVAL, { { kOwn, 99 } }, 0, 0, 0 }); /* cut short */
+	Put(child, { 30,
+		     MT_SCAN_INTERVAL,
+		     { { MT_PAGE_UNSEEN, 50 }, { kOwn, 7 }, { MT_PAGE_UNSEEN, 63 } } });
+	/* Killed. */
+	Replayed run(w);
+	const process_cow &cow = CowOf(run, 200);
+
+	EXPECT_EQ(cow.shared, 100 * kPage) << "10 are gone, 20 were never there";
+	EXPECT_EQ(cow.copied, 37 * kPage);
+	EXPECT_EQ(cow.scan_time, 30);
+	ASSERT_EQ(cow.point_count, 3u);
+	EXPECT_EQ(cow.points[1].copied, 30 * kPage);
+}
+
+TEST(Sharing, AWalkThatLeavesOutWhatNoneBeforeItFoundIsNotUsed)
+{
+	TraceWriter w;
+	Stream &parent = w.process(Root());
+	Stream &child = w.fork(parent, 10, 200);
+
+	Put(child, { 20, MT_SCAN_INTERVAL, { { kOwn, 30 }, { MT_PAGE_UNSEEN, 60 } } });
+	Put(child, { 30, MT_SCAN_INTERVAL, { { kOwn, 40 } } });
+	Replayed run(w);
+
+	EXPECT_EQ(CowOf(run, 200).point_count, 1u);
+}
+
 TEST(Sharing, MemoryThatTheChildMappedItselfIsNew)
 {
 	TraceWriter w;
@@ -158,6 +194,43 @@ TEST(Sharing, WhatIsItsOwnAtOnceWasCopiedByTheForkUnlessItFaultedItself)
 
 	EXPECT_EQ(cow.eager, 38 * kPage);
 	EXPECT_EQ(cow.copied, (10 + 12) * kPage);
+}
+
+/* A registered range that does not begin with a page, one that was given up before the fork, and one
+ * that came pinned. Only what lies on pages that the fork copied counts. */
+TEST(Sharing, WhatTheForkCopiedOfPinnedMemoryIsChargedToWhoPinnedIt)
+{
+	TraceWriter w;
+	Stream &parent = w.process(Root());
+	mt_ev_gpu_pin pin = {};
+	mt_ev_gpu_take take = {};
+
+	pin.time = take.time = 1;
+	pin.addr = At(10) + 100;
+	pin.size = 20 * kPage;
+	parent.put(pin);
+	pin.addr = At(70);
+	parent.put(pin);
+	pin.size = 0;
+	parent.put(pin);
+	take.kind = MT_KIND_PINNED;
+	take.addr = At(60);
+	take.size = 5 * kPage;
+	parent.put(take);
+	Stream &child = w.fork(parent, 10, 200);
+	for (uint64_t time : { 11, 90 })
+		Put(child, { time,
+			     time == 11 ? MT_SCAN_START : MT_SCAN_EXIT,
+			     { { kOwn, 20 }, { kShared, 30 }, { kOwn, 50 } } });
+	Replayed run(w);
+	const process_cow &cow = CowOf(run, 200);
+
+	EXPECT_EQ(cow.eager, 70 * kPage);
+	ASSERT_EQ(cow.pinned_count, 2u);
+	EXPECT_EQ(cow.pinned[0].bytes, 10 * kPage);
+	EXPECT_TRUE(cow.pinned[0].is_registered);
+	EXPECT_EQ(cow.pinned[1].bytes, 5 * kPage);
+	EXPECT_FALSE(cow.pinned[1].is_registered);
 }
 
 TEST(Sharing, SwappedPagesAreUnknown)
@@ -279,91 +352,6 @@ TEST(Sharing, CopiedPagesAreChargedToWhatLivedThereAtTheFork)
 	EXPECT_EQ(by_size[1], 3072u);
 	EXPECT_EQ(by_size[2], 1024u);
 	EXPECT_EQ(cow.sites[0].blocks, 1u);
-}
-
-/* A fault on a page; native: who. */
-mt_ev_touch Fault(uint64_t time, uint64_t page, uint64_t native, uint64_t weight = 1)
-{
-	mt_ev_touch e = {};
-
-	e.time = time;
-	e.addr = At(page) + 8;
-	e.weight = weight;
-	e.native = native;
-	return e;
-}
-
-/* Sorted, of one owner: what each stack touched. Owner NO_ID: nobody. */
-std::vector<uint64_t> TouchedOf(const process_cow &cow, uint32_t site)
-{
-	std::vector<uint64_t> bytes;
-
-	for (size_t i = 0; i < cow.touch_count; i++)
-		if (cow.touches[i].site == site)
-			bytes.push_back(cow.touches[i].bytes);
-	std::sort(bytes.begin(), bytes.end());
-	return bytes;
-}
-
-TEST(Sharing, WhoTouchedAPageFirstIsToldBesideWhoseItWas)
-{
-	TraceWriter w;
-	Stream &parent = w.process(Root());
-
-	parent.alloc(1, At(0), 300 * kPage, 1); /* and pages 300 to 399 are nobody's */
-	Stream &child = w.fork(parent, 10, 200);
-	Put(child, { 11, MT_SCAN_START, { { kShared, 500 } } });
-	for (uint64_t page = 0; page < 100; page++)
-		child.put(Fault(20, page, 7));
-	for (uint64_t page = 50; page < 250; page++) /* the first 50 again: not first */
-		child.put(Fault(21, page, 8));
-	for (uint64_t page = 300; page < 340; page++)
-		child.put(Fault(22, page, 7));
-	child.put(Fault(23, 450, 9)); /* not copied */
-	child.put(Fault(24, 1000, 9)); /* not even there */
-	child.put(Fault(25, 260, 9, 0)); /* damaged: no weight */
-	Put(child, { 90, MT_SCAN_EXIT, { { kOwn, 400 }, { kShared, 100 } } });
-	Replayed run(w);
-	const process_cow &cow = CowOf(run, 200);
-
-	ASSERT_EQ(cow.site_count, 1u);
-	EXPECT_EQ(TouchedOf(cow, cow.sites[0].site),
-		  (std::vector<uint64_t>{ 100 * kPage, 150 * kPage }))
-		<< "and 50 pages by nobody known";
-	EXPECT_EQ(TouchedOf(cow, NO_ID), (std::vector<uint64_t>{ 40 * kPage }));
-}
-
-TEST(Sharing, AFaultThatStandsForManyCountsForThem)
-{
-	TraceWriter w;
-	Stream &parent = w.process(Root());
-
-	parent.alloc(1, At(0), 400 * kPage, 1);
-	Stream &child = w.fork(parent, 10, 200);
-	Put(child, { 11, MT_SCAN_START, { { kShared, 400 } } });
-	for (uint64_t page = 0; page < 100; page++)
-		child.put(Fault(20, page, 7));
-	for (uint64_t page = 100; page < 400; page += 4)
-		child.put(Fault(21, page, 8, 4));
-	Put(child, { 90, MT_SCAN_EXIT, { { kOwn, 400 } } });
-	Replayed run(w);
-	const process_cow &cow = CowOf(run, 200);
-
-	EXPECT_EQ(TouchedOf(cow, cow.sites[0].site),
-		  (std::vector<uint64_t>{ 100 * kPage, 300 * kPage }));
-	/* And never more than was copied: */
-	TraceWriter more;
-	Stream &other = more.process(Root());
-	other.alloc(1, At(0), 400 * kPage, 1);
-	Stream &worker = more.fork(other, 10, 200);
-	Put(worker, { 11, MT_SCAN_START, { { kShared, 400 } } });
-	for (uint64_t page = 0; page < 400; page++)
-		worker.put(Fault(20, page, 7, 4));
-	Put(worker, { 90, MT_SCAN_EXIT, { { kOwn, 400 } } });
-	Replayed again(more);
-
-	EXPECT_EQ(TouchedOf(CowOf(again, 200), CowOf(again, 200).sites[0].site),
-		  (std::vector<uint64_t>{ 400 * kPage }));
 }
 
 TEST(Sharing, AMappingWithoutBlocksIsItsSites)
