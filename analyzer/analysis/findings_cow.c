@@ -243,8 +243,8 @@ static void put_place(struct places *ps, const struct place *p)
 			      " The objects themselves are not in this trace: the line is the one "
 			      "that ran when Python asked for the arenas they lie in. "
 			      "MEMTRACE_PYTHON=objects gives exact lines.");
-	touched_say(&ps->by, f, ps->of_site, (uint32_t)(p - ps->list.items) + 1,
-		    p->processes.items, p->processes.count);
+	touched_say(&ps->by, f, ps->of_site, (uint32_t)(p - ps->list.items) + 1, p->processes.items,
+		    p->processes.count);
 	if (p->cause == COW_REFCOUNT)
 		say_course(ps, f, p->processes.items, p->processes.count);
 	advise(&f->advice, p->cause ? p->cause : COW_MIXED, p->largest);
