@@ -8,12 +8,14 @@
 #include <fcntl.h>
 #include <gnu/libc-version.h>
 #include <limits.h>
+#include <linux/perf_event.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -142,8 +144,39 @@ static enum level check_proc(void)
 	return say(NOTE, "no /proc/self/smaps_rollup: PSS will not be measured");
 }
 
+/* What --cow-touch needs, as preload/record/touch.c asks for it. */
+static enum level check_touch(void)
+{
+	struct perf_event_attr attr = { .type = PERF_TYPE_SOFTWARE,
+					.size = sizeof(attr),
+					.config = PERF_COUNT_SW_PAGE_FAULTS_MIN,
+					.sample_period = 1,
+					.sample_type = PERF_SAMPLE_ADDR,
+					.disabled = 1,
+					.inherit = 1,
+					.exclude_kernel = 1,
+					.exclude_hv = 1,
+					.inherit_thread = 1,
+					.remove_on_exec = 1,
+					.sigtrap = 1 };
+	int major = 0, minor = 0, fd;
+	struct utsname u;
+
+	if (uname(&u) < 0 || sscanf(u.release, "%d.%d", &major, &minor) != 2 ||
+	    major * 100 + minor < 601)
+		return say(NOTE, "--cow-touch can't be used: it needs Linux 6.1");
+	fd = (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	if (fd < 0)
+		return say(NOTE,
+			   "--cow-touch can't be used: perf_event_open: %s (perf_event_paranoid, "
+			   "or a container's filter)",
+			   strerror(errno));
+	close(fd);
+	return say(OK, "--cow-touch: page-fault events are allowed");
+}
+
 static enum level (*const machine_checks[])(void) = {
-	check_system, check_preload, check_space, check_clock, check_proc,
+	check_system, check_preload, check_space, check_clock, check_proc, check_touch,
 };
 
 /* By the name of the file that a link like python3 leads to: no interpreter is started. */

@@ -102,12 +102,7 @@ int recording_option(const char *verb, int argc, char **argv, int *at, const cha
 	const char *value;
 
 	if (!o) {
-		if (!strcmp(name, "cow-touch"))
-			complain("%s: --cow-touch is not available: which line touched a page is "
-				 "not recorded, only which one built what was copied",
-				 verb);
-		else
-			complain("%s: no option %s; see memtrace --help", verb, word);
+		complain("%s: no option %s; see memtrace --help", verb, word);
 		return EXIT_OWN_FAILURE;
 	}
 	if (equals)

@@ -32,6 +32,7 @@
 #include "out/stream.h"
 #include "record/gpu.h"
 #include "record/record.h"
+#include "record/touch.h"
 #include "samplers/sampler.h"
 #include "stack/stack.h"
 #include "sys/fmt.h"
@@ -163,6 +164,7 @@ void mt_arm_forget(int child)
 	mt_nursery_forget();
 	mt_thread_forget();
 	mt_sample_reset();
+	mt_touch_forget();
 	mt_sampler_forget();
 	mt_arenas_forget();
 	mt_gpu_forget();

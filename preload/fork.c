@@ -21,6 +21,7 @@
 #include "out/file.h"
 #include "out/process.h"
 #include "record/record.h"
+#include "record/touch.h"
 #include "samplers/cow.h"
 #include "samplers/sampler.h"
 #include "slots.h"
@@ -82,6 +83,7 @@ static void child_reset(uint64_t time, uint32_t inexact)
 {
 	struct mt_thread *t = mt_tls.thread;
 
+	mt_touch_child();
 	if (!recording() || !mt_arm_child_records()) {
 		child_dormant();
 		return;
@@ -151,5 +153,6 @@ void mt_forked_seal(void)
 int mt_fork_init(void)
 {
 	mt_on_silent_fork = silent_fork;
+	mt_cow_began = mt_touch_begin;
 	return -pthread_atfork(fork_prepare, fork_parent, fork_child);
 }

@@ -74,6 +74,7 @@ FRAMED = {
     0x4e: ("GPU_SEEN", "time:T asked:U took:U pid:U uuid:STR own:U all:U"),
     0x34: ("DESCRIPTORS", "time:T pid:U open:U left_out:U files:STR"),
     0x35: ("LAUNCH", "time:T python:P"),
+    0x37: ("TOUCH", "time:T addr:U weight:U native:N python:P"),
     0x38: ("ARENA", "time:T scan:U start:U end:U arena:U top:U"),
     0x39: ("STACK", "time:T scan:U tid:U start:U end:U"),
     0x54: ("OLDER", "time:T text:STR"),

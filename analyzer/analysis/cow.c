@@ -16,6 +16,7 @@
 #include "analysis/common.h"
 #include "analysis/sharing.h"
 #include "analysis/stack.h"
+#include "analysis/touched.h"
 #include "util/alloc.h"
 
 #define MIN_JUDGED (UINT64_C(2) << 20) /* copied bytes below which no cause is named */
@@ -248,8 +249,9 @@ static void put_pinned(struct result *doc, struct rvalue *o, const struct proces
 		r_null(doc, o, "eager_pinned_bytes");
 }
 
-static void put_worker(struct analysis_input *in, const struct sharing_view *v, struct result *doc,
-		       struct rvalue *list, const struct process *p)
+static void put_worker(struct analysis_input *in, const struct sharing_view *v,
+		       const struct touched *by, struct result *doc, struct rvalue *list,
+		       const struct process *p)
 {
 	const struct process_cow *cow = p->cow;
 	struct rvalue *o = r_push_object(doc, list);
@@ -277,6 +279,7 @@ static void put_worker(struct analysis_input *in, const struct sharing_view *v, 
 		r_null(doc, o, "levelled_off");
 	else
 		r_bool(doc, o, "levelled_off", sharing_course(v, cow) == COW_LEVEL);
+	put_touched_worker(by, doc, o, p);
 	put_sites(in, doc, o, cow);
 	put_growth(in, doc, o, p);
 }
@@ -295,8 +298,8 @@ static int by_copied(const void *a, const void *b)
 	return x->site < y->site ? -1 : x->site > y->site;
 }
 
-static void put_sums(struct analysis_input *in, const struct sharing_view *v, struct result *doc,
-		     struct rvalue *o)
+static void put_sums(struct analysis_input *in, const struct sharing_view *v,
+		     const struct touched *by, struct result *doc, struct rvalue *o)
 {
 	const struct model *m = in->m;
 	struct rvalue *list = r_array(doc, o, "sites");
@@ -330,6 +333,7 @@ static void put_sums(struct analysis_input *in, const struct sharing_view *v, st
 			r_float(doc, s, "amplification", factor);
 		else
 			r_null(doc, s, "amplification");
+		put_touched_site(by, doc, s, sums[i].site);
 		in->listed[sums[i].site] = true;
 	}
 	free(sums);
@@ -340,11 +344,13 @@ void analyse_cow(struct analysis_input *in, struct result *doc)
 	const struct model *m = in->m;
 	struct rvalue *o = r_object(doc, result_root(doc), "cow"), *list;
 	struct sharing_view v;
+	struct touched by;
 	bool any = false;
 
 	for (size_t i = 0; i < m->process_count; i++)
 		any |= m->processes[i].cow != NULL;
 	sharing_view_init(&v, in);
+	touched_init(&by, in);
 	if (m->cow_known)
 		put_count(doc, o, "extra_bytes", m->cow_extra);
 	else
@@ -356,7 +362,9 @@ void analyse_cow(struct analysis_input *in, struct result *doc)
 	list = r_array(doc, o, "workers");
 	for (size_t i = 0; i < m->process_count; i++)
 		if (m->processes[i].cow)
-			put_worker(in, &v, doc, list, &m->processes[i]);
-	put_sums(in, &v, doc, o);
+			put_worker(in, &v, &by, doc, list, &m->processes[i]);
+	put_sums(in, &v, &by, doc, o);
+	put_touched_all(&by, doc, o);
+	touched_release(&by);
 	sharing_view_release(&v);
 }

@@ -11,6 +11,7 @@
 #include "analysis/common.h"
 #include "analysis/findings.h"
 #include "analysis/sharing.h"
+#include "analysis/touched.h"
 #include "util/hashmap.h"
 
 #define MIN_IN_WORKER (UINT64_C(4) << 20) /* of one place in one worker; torch's own is below */
@@ -37,6 +38,7 @@ struct places {
 	VEC(struct place) list;
 	struct hashmap by_text;
 	uint32_t *of_site; /* index + 1; 0: not looked up */
+	struct touched by;
 };
 
 static struct place *place_of(struct places *ps, uint32_t site)
@@ -241,6 +243,8 @@ static void put_place(struct places *ps, const struct place *p)
 			      " The objects themselves are not in this trace: the line is the one "
 			      "that ran when Python asked for the arenas they lie in. "
 			      "MEMTRACE_PYTHON=objects gives exact lines.");
+	touched_say(&ps->by, f, ps->of_site, (uint32_t)(p - ps->list.items) + 1, p->processes.items,
+		    p->processes.count);
 	if (p->cause == COW_REFCOUNT)
 		say_course(ps, f, p->processes.items, p->processes.count);
 	advise(&f->advice, p->cause ? p->cause : COW_MIXED, p->largest);
@@ -275,6 +279,7 @@ static void put_together(struct places *ps, enum cow_cause cause, const struct t
 	strbuf_addf(&f->detail, "%s At most ", why[cause]);
 	size_add(&f->detail, t->largest);
 	strbuf_addstr(&f->detail, " in one worker.");
+	touched_say(&ps->by, f, NULL, 0, t->processes.items, t->processes.count);
 	if (cause == COW_GC && most && most->site != NO_ID) {
 		f->site = most->site;
 		strbuf_addf(&f->title, ", most of it of what %s built", most->text);
@@ -311,6 +316,7 @@ static void find_of_cause(struct findings *all, enum cow_cause only)
 	struct together t = { 0 };
 
 	sharing_view_init(&ps.v, all->in);
+	touched_init(&ps.by, all->in);
 	ps.of_site = xcalloc(all->in->m->site_count, sizeof(*ps.of_site));
 	collect(&ps, only, &t);
 	if (only != COW_NONE && t.largest >= 2 * MIN_IN_WORKER)
@@ -323,6 +329,7 @@ static void find_of_cause(struct findings *all, enum cow_cause only)
 	}
 	vec_release(&t.processes);
 	places_release(&ps);
+	touched_release(&ps.by);
 	sharing_view_release(&ps.v);
 }
 

@@ -85,7 +85,7 @@ static void choose(struct analysis_input *in)
 		list_leaders(in, others[i], in->top / 4);
 }
 
-static void put_frame(struct result *doc, struct rvalue *list, const struct stack_frame *f)
+void stack_put_frame(struct result *doc, struct rvalue *list, const struct stack_frame *f)
 {
 	struct rvalue *o = r_push_object(doc, list);
 
@@ -123,7 +123,7 @@ static void put_stack(struct analysis_input *in, struct result *doc, struct rval
 	r_string(doc, o, "place_through", leaf ? through.buf : NULL);
 	list = r_array(doc, o, "stack");
 	for (size_t i = 0; i < st.frames.count; i++)
-		put_frame(doc, list, &st.frames.items[i]);
+		stack_put_frame(doc, list, &st.frames.items[i]);
 	if (st.uncertain)
 		r_bool(doc, o, "merge_uncertain", true);
 	strbuf_release(&through);

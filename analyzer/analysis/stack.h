@@ -61,6 +61,11 @@ const struct stack_frame *stack_place(const struct stack *st);
 const struct stack_frame *stack_native_leaf(const struct stack *st);
 
 struct strbuf;
+struct result;
+struct rvalue;
+
+/* A frame as the report has it, to a list of them. */
+void stack_put_frame(struct result *doc, struct rvalue *list, const struct stack_frame *f);
 
 /* The function's name without its parameters. */
 void stack_function_add(struct strbuf *sb, const struct stack_frame *f);

@@ -30,6 +30,14 @@ struct cow_backing {
 	uint64_t shared, copied; /* bytes */
 };
 
+/* What was copied of a site's, by who touched it first. Several may have one stack. */
+struct cow_touch {
+	uint32_t site; /* index in model->sites; NO_ID: nobody's */
+	uint32_t native, python; /* stack of who touched */
+	uint64_t bytes;
+	double weighted; /* while it is being made */
+};
+
 /* Of the pages that the fork copied at once: those in memory that its parent had pinned for a device. */
 struct cow_pinned {
 	uint32_t native, python; /* stacks of who pinned it */
@@ -58,6 +66,8 @@ struct process_cow {
 	size_t pinned_count;
 	struct cow_point *points; /* by time */
 	size_t point_count;
+	struct cow_touch *touches; /* what is missing to `copied` was touched by nobody known */
+	size_t touch_count;
 };
 
 void process_cow_free(struct process_cow *cow); /* accepts NULL */

@@ -9,6 +9,7 @@
 #include "model/replay.h"
 #include "model/sampling.h"
 #include "model/sharing.h"
+#include "model/touch.h"
 #include "model/walk.h"
 
 static inline bool in_totals(unsigned int kind)
@@ -410,6 +411,8 @@ static void replay_other(struct replay *r, const struct mt_record *record, uint3
 	walk_record(r, record);
 	if (record->id == MT_EV_SCAN || record->id == MT_EV_RANGE || record->id == MT_EV_SCAN_END)
 		sharing_record(r, record);
+	else if (record->id == MT_EV_TOUCH)
+		touch_record(r, &record->u.touch);
 	record_add(r->b, r->p, record, stream, r->now,
 		   r->out->live_bytes + r->out->inherited_live_bytes +
 			   (r->sampling ? sampling_live_more(r) : 0));

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "model/tally.h"
+#include "model/touch.h"
 
 #define MIN_ATTRIBUTED                                                                             \
 	(UINT64_C(1) << 20) /* less is not told apart by site: helpers, by thousands */
@@ -226,6 +227,8 @@ static void let_go(struct sharing *s)
 	vec_release(&s->pinned);
 	maps_release(&s->maps_at_fork);
 	maps_release(&s->maps_own);
+	touches_release(s->touches);
+	s->touches = NULL;
 	s->holds = false;
 }
 
@@ -303,6 +306,7 @@ void sharing_finish(struct builder *b)
 			settle(b, p);
 		else if (b->processes.items[i].cow)
 			settle_points(p, b->processes.items[i].cow);
+		touch_stacks(b, p, b->processes.items[i].cow);
 	}
 	for (uint32_t i = 0; i < b->procs.count; i++)
 		if (sharing_family(b, i, &extra)) {
@@ -327,6 +331,8 @@ void sharing_sites_of_run(struct builder *b, const uint32_t *new_id, uint32_t **
 
 		for (size_t k = 0; cow && k < cow->site_count; k++)
 			cow->sites[k].site = run_site(of, p->cow_owners[k]);
+		if (cow)
+			touch_sites(cow);
 		for (size_t k = 0; cow && k < cow->backing_count; k++)
 			cow->backing[k].site = run_site(of, p->backing_owners[k]);
 		sharing_release(p);
@@ -353,6 +359,9 @@ void sharing_sites_sorted(struct model *m, const uint32_t *place)
 		for (size_t k = 0; k < cow->backing_count; k++)
 			if (cow->backing[k].site != NO_ID)
 				cow->backing[k].site = place[cow->backing[k].site];
+		for (size_t k = 0; k < cow->touch_count; k++)
+			if (cow->touches[k].site != NO_ID)
+				cow->touches[k].site = place[cow->touches[k].site];
 		if (cow->site_count)
 			qsort(cow->sites, cow->site_count, sizeof(*cow->sites), by_copied);
 	}
@@ -366,5 +375,6 @@ void process_cow_free(struct process_cow *cow)
 	free(cow->backing);
 	free(cow->pinned);
 	free(cow->points);
+	free(cow->touches);
 	free(cow);
 }

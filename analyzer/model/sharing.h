@@ -28,6 +28,7 @@ struct sharing {
 	VEC(struct pinned_range) pinned;
 	struct live_set at_fork;
 	struct maps maps_at_fork, maps_own;
+	struct touches *touches; /* touch.h; NULL: none */
 };
 
 /* The child's replay begins, with all that its parent has. */

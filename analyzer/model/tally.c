@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "model/tally.h"
+#include "model/touch.h"
 
 #include <string.h>
 
@@ -139,9 +140,10 @@ struct charge {
 	VEC(struct cow_site) sites;
 	VEC(uint32_t) owners;
 	uint64_t low, high; /* pages between which all spans lie */
+	struct touch_join touch;
 };
 
-static struct cow_site *part_of(struct charge *c, uint32_t owner, uint32_t site)
+static size_t part_of(struct charge *c, uint32_t owner, uint32_t site)
 {
 	uint32_t key[2] = { owner, site };
 	bool is_new;
@@ -152,7 +154,7 @@ static struct cow_site *part_of(struct charge *c, uint32_t owner, uint32_t site)
 		vec_push(&c->sites)->site = site;
 		*vec_push(&c->owners) = owner;
 	}
-	return &c->sites.items[*slot];
+	return *slot;
 }
 
 /* First span that ends after the page. */
@@ -171,13 +173,22 @@ static size_t span_at(const struct tally *t, uint64_t page)
 	return low;
 }
 
+/* What `own` bytes of a block are of their page, of all blocks there. */
+static uint64_t share_out(struct charge *c, size_t page, size_t part, uint64_t own)
+{
+	uint64_t bytes = c->t->page * own / c->bytes[page];
+
+	touch_join_add(&c->touch, page, (uint32_t)part, bytes);
+	return bytes;
+}
+
 static void charge_block(void *arg, const struct live_block *b)
 {
 	struct charge *c = arg;
 	struct tally *t = c->t;
 	uint64_t kind = b->key >> 60, start = b->key & ADDRESS_MASK;
 	uint64_t end = start + (b->size ? b->size : 1), shares = 0;
-	bool any = false;
+	size_t part = SIZE_MAX;
 
 	if (start / t->page >= c->high || (end - 1) / t->page < c->low ||
 	    (kind != MT_KIND_HEAP && kind != MT_KIND_PYTHON))
@@ -193,18 +204,20 @@ static void charge_block(void *arg, const struct live_block *b)
 			uint64_t to = (page + 1) * t->page < end ? (page + 1) * t->page : end;
 			uint32_t *bytes = &c->bytes[s->index + (page - s->first)];
 
-			any = true;
-			if (!c->second)
+			if (!c->second) {
 				*bytes += (uint32_t)(to - from);
-			else if (*bytes)
-				shares += t->page * (to - from) / *bytes;
+				continue;
+			}
+			if (part == SIZE_MAX)
+				part = part_of(c, b->owner, b->site);
+			if (*bytes)
+				shares += share_out(c, s->index + (page - s->first), part,
+						    to - from);
 		}
 	}
-	if (c->second && any) {
-		struct cow_site *part = part_of(c, b->owner, b->site);
-
-		part->copied += shares;
-		part->blocks++;
+	if (part != SIZE_MAX) {
+		c->sites.items[part].copied += shares;
+		c->sites.items[part].blocks++;
 	}
 }
 
@@ -223,10 +236,15 @@ static uint64_t charge_rest(struct charge *c)
 			if (c->bytes[s->index + k])
 				continue;
 			range = maps_find(&t->s->maps_at_fork, (s->first + k) * t->page);
-			if (range)
-				part_of(c, range->owner, range->site)->copied += t->page;
-			else
+			if (range) {
+				size_t part = part_of(c, range->owner, range->site);
+
+				c->sites.items[part].copied += t->page;
+				touch_join_add(&c->touch, s->index + k, (uint32_t)part, t->page);
+			} else {
 				reused += t->page;
+				touch_join_add(&c->touch, s->index + k, NO_ID, t->page);
+			}
 		}
 	}
 	return reused;
@@ -240,6 +258,7 @@ void tally_charge(struct tally *t, struct process_cow *cow, double share, uint64
 	c.high = t->spans.items[t->spans.count - 1].first +
 		 t->spans.items[t->spans.count - 1].count;
 	c.bytes = xcalloc(t->copied, sizeof(*c.bytes));
+	touch_join_begin(&c.touch, t->s->touches, t);
 	live_each(&t->s->at_fork, charge_block, &c);
 	c.second = true;
 	live_each(&t->s->at_fork, charge_block, &c);
@@ -251,6 +270,7 @@ void tally_charge(struct tally *t, struct process_cow *cow, double share, uint64
 	}
 	cow->sites = c.sites.items;
 	cow->site_count = c.sites.count;
+	touch_join_end(&c.touch, cow, share);
 	vec_release(&c.owners);
 	hashmap_release(&c.parts);
 	free(c.bytes);

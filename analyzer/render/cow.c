@@ -60,6 +60,34 @@ static void show_sums(struct terminal *t, const struct rvalue *cow)
 	strbuf_release(&sb);
 }
 
+/* Who touched what was copied, or why it is not known. */
+static void show_touched(struct terminal *t, const struct rvalue *cow)
+{
+	struct strbuf sb = STRBUF_INIT;
+	size_t shown = 0;
+
+	if (r_has(cow, "touch_not_measured")) {
+		strbuf_addf(&sb, "Which line touched it was not measured%s: %s.",
+			    r_has(cow, "touched_by") ? " everywhere" : "",
+			    r_get_string(cow, "touch_not_measured"));
+		text_wrap(&t->text, STYLE_DIM, 2, sb.buf);
+	}
+	r_for_each (row, r_get(cow, "touched_by")) {
+		if (shown++ == FIRST_ROWS && !t->full)
+			break;
+		if (shown == 1)
+			text_wrap(&t->text, STYLE_NONE, 2, "First touched by:");
+		strbuf_reset(&sb);
+		text_size(&sb, r_get(row, "bytes"));
+		strbuf_addf(&sb, " (%.0f %%) %s", 100 * r_get_float(row, "share"),
+			    text_member(row, "place"));
+		if (r_has(row, "function"))
+			strbuf_addf(&sb, " in %s", r_get_string(row, "function"));
+		text_wrap(&t->text, STYLE_NONE, 4, sb.buf);
+	}
+	strbuf_release(&sb);
+}
+
 static void show_copied_sites(struct terminal *t, const struct rvalue *list)
 {
 	struct strbuf sb = STRBUF_INIT;
@@ -110,6 +138,7 @@ void show_cow(struct terminal *t, const struct rvalue *cow)
 	table_end(&tab, &t->text, NULL, NULL);
 	more_line(t, shown, list->count, "cow");
 	show_sums(t, cow);
+	show_touched(t, cow);
 	if (t->full)
 		show_copied_sites(t, r_get(cow, "sites"));
 }

@@ -16,6 +16,8 @@
 #include <sys/types.h>
 #include <sys/wait.h>
 
+typedef void (*mt_signal_handler)(int);
+
 struct mt_real {
 #define MT_HOOK(family, name, result, parameters, need) result(*name) parameters;
 #include "memtrace/hooks.def"

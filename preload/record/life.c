@@ -15,6 +15,7 @@
 #include "record/cut.h"
 #include "record/nursery.h"
 #include "record/record.h"
+#include "record/touch.h"
 #include "sys/fmt.h"
 #include "sys/sys.h"
 
@@ -112,6 +113,7 @@ void mt_record_exit(struct mt_thread *t, enum mt_exit_kind kind, int code)
 		return;
 	}
 	MT_SELF_BEGIN();
+	mt_touch_end(t);
 	if (mt_tick_work && mt_tick_due != UINT64_MAX)
 		mt_tick_work(t, UINT64_MAX); /* the last sample */
 	MT_EMIT(t, exit, .time = now, .kind = kind, .code = (uint64_t)(code & 0xff));

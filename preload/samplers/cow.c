@@ -50,6 +50,8 @@ static uint64_t next_own; /* ns: not before */
 static uint64_t last_round; /* ns */
 static int is_child, wants_start;
 
+void (*mt_cow_began)(struct mt_thread *t);
+
 static uint32_t stamp(uint64_t ns)
 {
 	return (uint32_t)(ns >> WALKED_SHIFT) | 1;
@@ -269,6 +271,8 @@ uint64_t mt_cow_round(struct mt_thread *t, int last)
 	if (wants_start && mt_process_number()) {
 		wants_start = 0;
 		walk_own(t, MT_SCAN_START, now);
+		if (mt_cow_began)
+			mt_cow_began(t);
 	} else if (last && family) {
 		walk_own(t, MT_SCAN_EXIT, now);
 		if (is_child)

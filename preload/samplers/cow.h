@@ -15,6 +15,9 @@
 /* Once at start. */
 void mt_cow_init(uint64_t interval_ns);
 
+/* After the first walk of a forked child; set by fork.c. NULL: nobody wants to know. */
+extern void (*mt_cow_began)(struct mt_thread *t);
+
 /* This process has forked: in the parent; in the child. */
 void mt_cow_forked(void);
 void mt_cow_child(void);

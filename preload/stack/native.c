@@ -382,6 +382,35 @@ uint32_t mt_stack_native(struct mt_thread *t, struct mt_caller caller)
 	return node;
 }
 
+uint32_t mt_stack_interrupted(struct mt_thread *t, const void *context)
+{
+	struct mt_native_cache *c = t->native_cache;
+	uint32_t epoch, node, busy;
+
+	if (!c && !(c = cache_new(t)))
+		return 0;
+	busy = c->busy;
+	if (busy && busy != MT_BUSY_VERIFY)
+		return 0;
+	c->busy = 1;
+	epoch = __atomic_load_n(&mt_modules_epoch, __ATOMIC_ACQUIRE);
+	if (c->epoch != epoch || c->bounds.owner != mt_bounds_thread())
+		cache_renew(c, t, epoch);
+	c->strict = __atomic_load_n(&mt_modules_unloading, __ATOMIC_RELAXED) != 0;
+	node = mt_native_walk_context(c, t, context);
+	c->busy = busy;
+	return node;
+}
+
+int mt_stack_is_elsewhere(struct mt_thread *t, uintptr_t address)
+{
+	const struct mt_native_cache *c = t->native_cache;
+
+	return c && c->bounds.owner == mt_bounds_thread() &&
+	       (address < c->bounds.floor || address >= c->bounds.high) &&
+	       !mt_module_at(t, address);
+}
+
 void mt_stack_child(struct mt_thread *t)
 {
 	struct mt_native_cache *c = t ? t->native_cache : NULL;

@@ -108,6 +108,10 @@ static inline uint32_t mt_native_node(struct mt_native_cache *c, struct mt_threa
 uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_t slot,
 			uintptr_t rbp);
 
+/* The same, from the registers a signal handler was called with: of the interrupted code. */
+uint32_t mt_native_walk_context(struct mt_native_cache *c, struct mt_thread *t,
+				const void *context);
+
 /* Stacks of this thread are verified from now on. */
 void mt_native_verify(struct mt_thread *t);
 

@@ -44,6 +44,17 @@ void mt_modules_dormant_child(void);
 /* Id of the native stack from `caller` outwards; 0: unknown. */
 uint32_t mt_stack_native(struct mt_thread *t, struct mt_caller caller);
 
+/* In a signal handler: that of what was interrupted, and its innermost frame with it. context: the
+ * handler's third parameter. 0 also where the shim's own walk was interrupted. */
+uint32_t mt_stack_interrupted(struct mt_thread *t, const void *context);
+
+/*
+ * After that one: is the address neither on the thread's stack nor in a module? Then an instruction that
+ * faulted there is none of those by which CPython puts up a frame (its innermost frame lies on the C
+ * stack up to 3.12, and is not filled in for a moment), so its frames can be read.
+ */
+int mt_stack_is_elsewhere(struct mt_thread *t, uintptr_t address);
+
 /* The value mt_modules_running had when it was last looked for Python in vain; see modules.h. */
 #define MT_PYTHON_PRESENT UINT32_MAX
 extern uint32_t mt_python_absent_at; /* atomic */

@@ -125,34 +125,31 @@ static uint64_t uncovered_rule(struct walk *w)
 	return mt_epilogue_rule((const uint8_t *)w->ip, (uint32_t)(w->ip - page), (uint32_t)left);
 }
 
-uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_t slot,
-			uintptr_t rbp)
+/* From the registers in *w outwards. */
+static uint32_t walk_on(struct walk *w)
 {
-	struct walk w = { .c = c, .t = t, .sp = slot + 8, .rbp = rbp };
+	struct mt_native_cache *c = w->c;
+	struct mt_thread *t = w->t;
 	uint32_t keep_outer = mt_native_depth / 2, root = 0, steps;
 	unsigned int end = MT_FRAME_TRUNCATED; /* unless the walk finds another */
 	struct mt_ip found;
 
-	c->bounds.page = 0;
-	c->walked = UINT32_MAX;
-	if (mt_bounds_load(&c->bounds, slot, &w.ip) < 0)
-		return mt_node_pseudo(t, MT_FRAME_BAD_STACK);
 	for (steps = 0; steps < STEPS_MAX; steps++) {
-		if (!w.ip) { /* by convention, where nothing called */
+		if (!w->ip) { /* by convention, where nothing called */
 			end = 0;
 			break;
 		}
-		if (w.ip >> MT_IP_BITS) {
+		if (w->ip >> MT_IP_BITS) {
 			end = MT_FRAME_BAD_STACK;
 			break;
 		}
-		found = mt_native_ip(c, t, w.ip | (w.interrupted ? MT_IP_INTERRUPTED : 0));
+		found = mt_native_ip(c, t, w->ip | (w->interrupted ? MT_IP_INTERRUPTED : 0));
 		if (__builtin_expect(c->trail != NULL, 0))
-			mt_trail_add(c->trail, w.ip, found.module);
-		frame_keep(&w, found.frame == UINT32_MAX ? mt_frame_pseudo(t, MT_FRAME_LOST)
-							 : found.frame);
+			mt_trail_add(c->trail, w->ip, found.module);
+		frame_keep(w, found.frame == UINT32_MAX ? mt_frame_pseudo(t, MT_FRAME_LOST)
+							: found.frame);
 		if (!found.module && mt_rule_kind(found.rule) == MT_RULE_NOINFO)
-			found.rule = uncovered_rule(&w);
+			found.rule = uncovered_rule(w);
 		if (mt_rule_kind(found.rule) == MT_RULE_END) {
 			end = 0;
 			break;
@@ -161,8 +158,8 @@ uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_
 			end = MT_FRAME_NO_UNWIND_INFO;
 			break;
 		}
-		if ((mt_rule_kind(found.rule) == MT_RULE_SIGNAL ? step_signal(&w)
-								: step(&w, found.rule)) < 0) {
+		if ((mt_rule_kind(found.rule) == MT_RULE_SIGNAL ? step_signal(w)
+								: step(w, found.rule)) < 0) {
 			end = MT_FRAME_BAD_STACK;
 			break;
 		}
@@ -176,8 +173,35 @@ uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_
 	}
 	if (end == MT_FRAME_TRUNCATED) {
 		/* What lies in the ring is somewhere in the middle: only the inner end is known. */
-		w.count = mt_native_depth - mt_native_depth / 2;
+		w->count = mt_native_depth - mt_native_depth / 2;
 		keep_outer = 0;
 	}
-	return frames_intern(&w, root, keep_outer);
+	return frames_intern(w, root, keep_outer);
+}
+
+uint32_t mt_native_walk(struct mt_native_cache *c, struct mt_thread *t, uintptr_t slot,
+			uintptr_t rbp)
+{
+	struct walk w = { .c = c, .t = t, .sp = slot + 8, .rbp = rbp };
+
+	c->bounds.page = 0;
+	c->walked = UINT32_MAX;
+	if (mt_bounds_load(&c->bounds, slot, &w.ip) < 0)
+		return mt_node_pseudo(t, MT_FRAME_BAD_STACK);
+	return walk_on(&w);
+}
+
+uint32_t mt_native_walk_context(struct mt_native_cache *c, struct mt_thread *t, const void *context)
+{
+	const greg_t *gregs = ((const ucontext_t *)context)->uc_mcontext.gregs;
+	struct walk w = { .c = c,
+			  .t = t,
+			  .ip = (uintptr_t)gregs[REG_RIP],
+			  .sp = (uintptr_t)gregs[REG_RSP],
+			  .rbp = (uintptr_t)gregs[REG_RBP],
+			  .interrupted = 1 };
+
+	c->bounds.page = 0;
+	c->walked = UINT32_MAX;
+	return walk_on(&w);
 }
