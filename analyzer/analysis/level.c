@@ -174,7 +174,9 @@ void judge_level(const struct cohort_view *v, struct judgement *j)
 {
 	size_t half = v->n / 2, third = v->n / 3;
 	struct range late = slope_from(v, half);
-	double level = quantile(v->top + half, v->n - half, 0.9);
+	/* Where much is folded, most windows don't show what is held: then any that does counts. */
+	double level = v->level_unknown ? highest(v->top, half, v->n)
+					: quantile(v->top + half, v->n - half, 0.9);
 	double rise = late.value * (double)(v->n - half);
 
 	j->verdict = VERDICT_UNDECIDED;
