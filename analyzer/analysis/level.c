@@ -175,7 +175,7 @@ void judge_level(const struct cohort_view *v, struct judgement *j)
 	size_t half = v->n / 2, third = v->n / 3;
 	struct range late = slope_from(v, half);
 	/* Where much is folded, most windows don't show what is held: then any that does counts. */
-	double level = v->level_unknown ? highest(v->top, half, v->n)
+	double level = v->level_unknown ? highest(v->top, 0, v->n)
 					: quantile(v->top + half, v->n - half, 0.9);
 	double rise = late.value * (double)(v->n - half);
 
