@@ -107,6 +107,30 @@ static int by_from(const void *a, const void *b)
 	return x->process < y->process ? -1 : x->process > y->process;
 }
 
+/*
+ * A list of descriptors tells of its own moment, and a worker that waits for work makes none: what it
+ * was about to send when last asked, and another process has mapped since, it had sent by then.
+ */
+static void hand_over(const struct builder *b, const struct build_object *o,
+		      const struct build_use *held, struct shm_use *u)
+{
+	int64_t taken = INT64_MAX;
+
+	if (!u->to_end || held->maps || !b->m->processes[u->process].worker.is)
+		return;
+	for (uint32_t at = o->newest_use; at != NO_ID; at = b->shm.uses.items[at].older) {
+		const struct shm_use *other = &b->shm.uses.items[at].u;
+
+		if (other->process != held->u.process && other->mapped_from > held->seen_open &&
+		    other->mapped_from < taken)
+			taken = other->mapped_from;
+	}
+	if (taken < u->to) {
+		u->to = taken > u->mapped_to ? taken : u->mapped_to;
+		u->to_end = false;
+	}
+}
+
 /* The object's uses, of processes that are kept, to the end of the model's. */
 static void add_uses(struct builder *b, const struct build_object *from, struct shm_object *o,
 		     const uint32_t *new_id)
@@ -115,11 +139,13 @@ static void add_uses(struct builder *b, const struct build_object *from, struct 
 
 	o->first_use = (uint32_t)m->shm_use_count;
 	for (uint32_t at = from->newest_use; at != NO_ID; at = b->shm.uses.items[at].older) {
-		struct shm_use u = b->shm.uses.items[at].u;
+		const struct build_use *held = &b->shm.uses.items[at];
+		struct shm_use u = held->u;
 
 		if (u.from > u.to || new_id[u.process] == NO_ID)
 			continue;
 		u.process = new_id[u.process];
+		hand_over(b, from, held, &u);
 		u.object = (uint32_t)m->shm_count;
 		if (u.from < o->start)
 			o->start = u.from;

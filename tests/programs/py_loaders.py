@@ -21,6 +21,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 
 import torch
@@ -62,8 +63,17 @@ class Samples(Dataset):
         return torch.full((FLOATS,), float(index))
 
 
+def stay_awake():
+    """Allocates all the time: who waits for work makes no event, and looks at nothing then."""
+    while True:
+        bytearray(1 << 16)
+        time.sleep(0.02)
+
+
 def start_worker(number):
     info = get_worker_info()
+    if info.dataset.what == "linger":
+        threading.Thread(target=stay_awake, daemon=True).start()
     rows = info.dataset.rows or []
     note(worker=number, of=info.num_workers, data=sys.getsizeof(rows) + sum(
         sys.getsizeof(row) + sum(map(sys.getsizeof, row)) for row in rows))
@@ -112,13 +122,13 @@ def run(method, what):
             # All that were asked for are made: they wait in their workers, but for those that came
             # here ahead of their turn, whose entry has the data beside the worker's number.
             early = sum(len(entry) == 2 for entry in rounds._task_info.values())
-            waiting = 0
+            waiting = steady = 0
             for _ in range(1200):
                 waiting = sum(len(held_by(w.pid)) for w in rounds._workers)
-                if waiting == 2 * WORKERS - early:
+                steady = steady + 1 if waiting == 2 * WORKERS - early else 0
+                if steady == 40:  # for two seconds: the workers looked meanwhile (stay_awake)
                     break
                 time.sleep(0.05)
-            time.sleep(0.5)  # a process of the tree looks at shared memory on its clock
             note(linger=True, waiting=waiting, files=shared_files())
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "orphan":
