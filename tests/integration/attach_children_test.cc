@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "support/harness.h"
+#include "support/queries.h"
 
 namespace memtrace_test {
 namespace {
@@ -22,14 +23,6 @@ Result Driver(const TempDir &dir, std::vector<std::string> arguments)
 	c.dir = dir.path;
 	c.traced = false;
 	return Execute(c);
-}
-
-Json WithCommand(const Json &report, const std::string &word)
-{
-	for (size_t i = 0; i < report["processes"].size(); i++)
-		if (report["processes"][i]["command"].Text().rfind(word, 0) == 0)
-			return report["processes"][i];
-	return Json();
 }
 
 const char kChild[] = "/usr/bin/python3 child.py";

@@ -40,7 +40,7 @@ TEST_F(DataLoader, WorkersAreKnownWithTheirOwnTotals)
 	Result traced = Execute(command);
 	std::istringstream lines(ReadAll(dir.File("workers")));
 	long latest = 0, workers = 0;
-	std::string loader = "py_dataloader.py:" + std::to_string(LineOf(kScript, "for batch in loader"));
+	std::string loader = PlaceOf(kScript, "for batch in loader");
 
 	ASSERT_TRUE(traced.Exited(0)) << Describe(traced);
 	Json json = Report(dir.File("trace.bin"));

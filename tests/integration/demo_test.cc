@@ -55,19 +55,7 @@ class Demo : public testing::Test {
 TempDir *Demo::dir;
 Result Demo::traced, Demo::plain;
 
-/* "train_demo.py:N" of the script's line with this text. */
-std::string Place(const std::string &text)
-{
-	std::istringstream lines(ReadAll(SourcePath("tests/programs/train_demo.py")));
-	int number = 0;
-
-	for (std::string line; std::getline(lines, line);) {
-		number++;
-		if (line.find(text) != std::string::npos && line.find("see") == std::string::npos)
-			return "train_demo.py:" + std::to_string(number);
-	}
-	return "(not found)";
-}
+const char *const program = "tests/programs/train_demo.py";
 
 /* What the script said it did: "epoch 1: 200 steps". */
 long Steps(const std::string &out)
@@ -96,7 +84,7 @@ TEST_F(Demo, TheNativeLeakIsFoundToTheByte)
 		}
 	ASSERT_FALSE(leak.IsNull()) << json["findings"].Print();
 	EXPECT_EQ(leak["bytes"].Long(), Steps(traced.out) * leak_bytes);
-	EXPECT_NE(leak["title"].Text().find(Place("# LEAK")), std::string::npos) << leak.Print();
+	EXPECT_NE(leak["title"].Text().find(PlaceOf(program, "# LEAK")), std::string::npos) << leak.Print();
 	ASSERT_EQ(leak["procs"].size(), 1u);
 	for (size_t i = 0; i < json["processes"].size(); i++)
 		if (json["processes"][i]["id"].Long() == leak["procs"][(size_t)0].Long())
@@ -123,7 +111,7 @@ TEST_F(Demo, TheFirstScreenShowsItFirst)
 
 	ASSERT_NE(first, std::string::npos) << screen;
 	EXPECT_EQ(screen.substr(first).find("leak"), screen.substr(first).find("] ") + 2) << screen;
-	EXPECT_NE(screen.find(Place("# LEAK")), std::string::npos) << screen;
+	EXPECT_NE(screen.find(PlaceOf(program, "# LEAK")), std::string::npos) << screen;
 	EXPECT_NE(screen.find("leaky_native"), std::string::npos) << screen;
 }
 
@@ -131,7 +119,7 @@ TEST_F(Demo, TheFirstScreenShowsItFirst)
 TEST_F(Demo, TheListIsNotBlamedOnAWrongLine)
 {
 	Json json = Report(Trace());
-	std::set<std::string> planted = { Place("# LEAK"), Place("# GROWS") };
+	std::set<std::string> planted = { PlaceOf(program, "# LEAK"), PlaceOf(program, "# GROWS") };
 	std::regex place("train_demo\\.py:\\d+");
 
 	for (size_t i = 0; i < json["findings"].size(); i++) {
@@ -145,10 +133,10 @@ TEST_F(Demo, TheListIsNotBlamedOnAWrongLine)
 			continue;
 		for (std::sregex_iterator m(title.begin(), title.end(), place), end; m != end; ++m)
 			EXPECT_EQ(planted.count(m->str()), 1u) << m->str() << ": " << f.Print();
-		EXPECT_EQ(title.find(Place("# GROWS")), std::string::npos) << "said as proven: " << title;
+		EXPECT_EQ(title.find(PlaceOf(program, "# GROWS")), std::string::npos) << "said as proven: " << title;
 		if (std::regex_search(detail, first, place)) {
 			EXPECT_TRUE(likely) << detail;
-			EXPECT_EQ(first.str(), Place("# GROWS")) << detail;
+			EXPECT_EQ(first.str(), PlaceOf(program, "# GROWS")) << detail;
 		}
 	}
 }
@@ -183,11 +171,11 @@ TEST_F(Demo, TheListIsNamedInObjectsMode)
 
 		if (findings[i]["kind"].Text() != "leak")
 			continue;
-		if (title.find(Place("# GROWS")) != std::string::npos) {
+		if (title.find(PlaceOf(program, "# GROWS")) != std::string::npos) {
 			EXPECT_TRUE(list.IsNull()) << "named twice: " << findings.Print();
 			list = findings[i];
 		} else {
-			EXPECT_NE(title.find(Place("# LEAK")), std::string::npos) << title;
+			EXPECT_NE(title.find(PlaceOf(program, "# LEAK")), std::string::npos) << title;
 		}
 	}
 	ASSERT_FALSE(list.IsNull()) << findings.Print();
@@ -234,8 +222,8 @@ TEST_F(Demo, TheCopiedDataSetIsNamed)
 	ASSERT_FALSE(finding.IsNull());
 	std::string title = finding["title"].Text();
 
-	EXPECT_TRUE(title.find(Place("pixels = [")) != std::string::npos ||
-		    title.find(Place("for x in range(SIDE")) != std::string::npos)
+	EXPECT_TRUE(title.find(PlaceOf(program, "pixels = [")) != std::string::npos ||
+		    title.find(PlaceOf(program, "for x in range(SIDE")) != std::string::npos)
 		<< title;
 	EXPECT_EQ(finding["pids"].size(), 4u);
 }
@@ -249,7 +237,7 @@ TEST_F(Demo, LinesHaveWhatTheyHeldAtThePeak)
 	for (size_t i = 0; i < places.size(); i++) {
 		Json p = places[i];
 
-		if (p["place"].Text() == Place("native.leaky_normalise("))
+		if (p["place"].Text() == PlaceOf(program, "native.leaky_normalise("))
 			leaked += p["at_peak_bytes"].Long();
 	}
 	EXPECT_GT(leaked, 0);

@@ -7,9 +7,9 @@
  */
 #include <gtest/gtest.h>
 
-#include <sstream>
 
 #include "support/harness.h"
+#include "support/queries.h"
 
 namespace memtrace_test
 {
@@ -86,20 +86,6 @@ class HeldPython : public testing::Test
 	long trimmed = 0, kept = 0;
 };
 
-/* "held.py:N" of the line with this comment. */
-std::string Line(const std::string &text)
-{
-	std::istringstream lines(ReadAll(SourcePath(program)));
-	int number = 0;
-
-	for (std::string line; std::getline(lines, line);) {
-		number++;
-		if (line.find("# " + text) != std::string::npos)
-			return "held.py:" + std::to_string(number);
-	}
-	return "(not found)";
-}
-
 /* CPython's own count on standard error: "# bytes in available blocks   =   1,234". */
 long Counted(const std::string &err, const std::string &what)
 {
@@ -150,8 +136,8 @@ TEST_F(HeldPython, OneArrayOnTopOfTheHeapIsNamedByItsLine)
 	ASSERT_FALSE(finding.IsNull()) << report["findings"].Print();
 	EXPECT_GT(trimmed, 50 * MIB);
 	EXPECT_NEAR(finding["bytes"].Number(), trimmed, std::max(MIB, 0.02 * trimmed));
-	EXPECT_TRUE(Has(finding["detail"], Line("SURVIVOR"))) << finding["detail"].Text();
-	EXPECT_EQ(Place(finding["site"]).Text(), Line("SURVIVOR"));
+	EXPECT_TRUE(Has(finding["detail"], PlaceOf(program, "# SURVIVOR"))) << finding["detail"].Text();
+	EXPECT_EQ(Place(finding["site"]).Text(), PlaceOf(program, "# SURVIVOR"));
 	EXPECT_NEAR(finding["evidence"]["held_by_topmost_bytes"].Number(), trimmed, 0.2 * trimmed);
 	/* Once 20 MiB were freed, 4 MiB come from the heap; who fixes the threshold is not told so. */
 	EXPECT_TRUE(Has(finding["detail"], "dynamic threshold")) << finding["detail"].Text();
@@ -200,9 +186,9 @@ TEST_F(HeldPython, InObjectsModeTheLineThatHoldsTheArenasIsNamed)
 
 	ASSERT_FALSE(finding.IsNull()) << report["findings"].Print();
 	EXPECT_NEAR(finding["bytes"].Number(), free, 0.2 * free);
-	EXPECT_TRUE(Has(finding["title"], "most beside objects of " + Line("WORDS")))
+	EXPECT_TRUE(Has(finding["title"], "most beside objects of " + PlaceOf(program, "# WORDS")))
 		<< finding["title"].Text();
-	EXPECT_EQ(Place(finding["site"]).Text(), Line("WORDS"));
+	EXPECT_EQ(Place(finding["site"]).Text(), PlaceOf(program, "# WORDS"));
 	ExpectNone("leak");
 }
 
@@ -226,11 +212,11 @@ TEST_F(HeldPython, InObjectsModeGrowingSmallObjectsAreALeakOfTheirLine)
 	Json finding = Finding("leak");
 
 	ASSERT_FALSE(finding.IsNull()) << report["findings"].Print();
-	EXPECT_EQ(Place(finding["site"]).Text(), Line("OBJECT"));
+	EXPECT_EQ(Place(finding["site"]).Text(), PlaceOf(program, "# OBJECT"));
 	EXPECT_NEAR(finding["bytes"].Number(), kept, 0.2 * kept);
 	for (size_t i = 0; i < report["findings"].size(); i++)
 		EXPECT_FALSE(report["findings"][i]["kind"].Text() == "leak" &&
-			     Has(report["findings"][i]["title"], Line("OTHER")))
+			     Has(report["findings"][i]["title"], PlaceOf(program, "# OTHER")))
 			<< report["findings"][i].Print();
 }
 
@@ -272,7 +258,7 @@ TEST_F(HeldPython, OfALargeArrayOnlyWhatWasTouchedIsInMemory)
 	bool found = false;
 
 	for (size_t i = 0; i < larges.size(); i++) {
-		if (Place(larges[i]["site"]).Text() != Line("ASKED"))
+		if (Place(larges[i]["site"]).Text() != PlaceOf(program, "# ASKED"))
 			continue;
 		found = true;
 		EXPECT_EQ(larges[i]["requested_bytes"].Long(), 1L << 30);

@@ -12,6 +12,7 @@
 #include <filesystem>
 
 #include "support/harness.h"
+#include "support/queries.h"
 #include "support/interpreters.h"
 
 namespace memtrace_test {
@@ -37,15 +38,6 @@ Result Driver(const TempDir &dir, std::vector<std::string> arguments)
 	c.env["MEMTRACE_LOG"] = "info";
 	c.env["TMPDIR"] = dir.path;
 	return Execute(c);
-}
-
-/* The one whose command begins so. */
-Json WithCommand(const Json &report, const std::string &word)
-{
-	for (size_t i = 0; i < report["processes"].size(); i++)
-		if (report["processes"][i]["command"].Text().rfind(word, 0) == 0)
-			return report["processes"][i];
-	return Json();
 }
 
 /* The child of a process, as we see it; 0: none within 10 s. */

@@ -21,6 +21,7 @@ namespace memtrace_test
 namespace
 {
 
+const char *const program = "tests/programs/py_loaders.py";
 constexpr long kBatch = 4L * 65536 * 4; /* bytes of a batch of py_loaders.py */
 
 class Loaders : public testing::Test
@@ -32,7 +33,7 @@ class Loaders : public testing::Test
 
 		if (!HasTorch())
 			GTEST_SKIP() << "no torch in build/venv: scripts/install-deps brings it";
-		command.argv = { python, SourcePath("tests/programs/py_loaders.py"),
+		command.argv = { python, SourcePath(program),
 				 dir.File("facts") };
 		command.dir = dir.path;
 		command.env["MEMTRACE_QUIET"] = "1";
@@ -65,11 +66,6 @@ class Loaders : public testing::Test
 	std::vector<Json> workers;
 };
 
-std::string PlaceOf(const std::string &text)
-{
-	return "py_loaders.py:" + std::to_string(LineOf("tests/programs/py_loaders.py", text));
-}
-
 /* Every worker is known by its index, its loader's line and how it was started. */
 void ExpectWorkers(const Json &json, const std::vector<Json> &workers, const std::string &method)
 {
@@ -80,7 +76,7 @@ void ExpectWorkers(const Json &json, const std::vector<Json> &workers, const std
 		EXPECT_EQ(p["worker"]["index"].Long(), truth["worker"].Long());
 		EXPECT_EQ(p["worker"]["of"].Long(), truth["of"].Long());
 		EXPECT_EQ(p["worker"]["start_method"].Text(), method);
-		EXPECT_EQ(p["worker"]["loader"].Text(), PlaceOf("# the loader's line"));
+		EXPECT_EQ(p["worker"]["loader"].Text(), PlaceOf(program, "# the loader's line"));
 		EXPECT_EQ(p["end"]["kind"].Text(), "exit");
 		EXPECT_EQ(p["end"]["code"].Long(), 0);
 	}
@@ -94,7 +90,7 @@ void ExpectCopies(const Json &json, const std::vector<Json> &workers, const std:
 	ASSERT_EQ(copies.size(), 1u) << json["findings"].Print();
 	EXPECT_EQ(copies[0]["evidence"]["start_method"].Text(), method);
 	EXPECT_EQ(copies[0]["procs"].size(), 2u);
-	EXPECT_NE(copies[0]["title"].Text().find(PlaceOf("# the loader's line")),
+	EXPECT_NE(copies[0]["title"].Text().find(PlaceOf(program, "# the loader's line")),
 		  std::string::npos);
 	/* Beside the objects there are their collector's headers, what the allocator rounds up, and
 	 * the pickle while it was read. */
@@ -128,7 +124,7 @@ TEST_F(Loaders, AForkedWorkersCacheIsOnePerWorker)
 
 	ExpectWorkers(json, workers, "fork");
 	ASSERT_EQ(copies.size(), 1u) << json["findings"].Print();
-	EXPECT_NE(copies[0]["title"].Text().find(PlaceOf("# the cache's line")), std::string::npos)
+	EXPECT_NE(copies[0]["title"].Text().find(PlaceOf(program, "# the cache's line")), std::string::npos)
 		<< copies[0]["title"].Text();
 	/* 96 samples of a mebibyte and one byte, each in one of the two. */
 	EXPECT_NEAR(copies[0]["bytes"].Number(), 96.0 * (1 << 20), 96 * 64);
@@ -154,7 +150,7 @@ TEST_F(Loaders, KeptBatchesAreFoundWithTheirLineAndHolder)
 		descriptors += o["descriptors"].Long();
 		EXPECT_TRUE(o["unlinked"].True());
 		EXPECT_FALSE(o["in_flight"].True());
-		EXPECT_EQ(o["place"].Text(), PlaceOf("# the collate line"));
+		EXPECT_EQ(o["place"].Text(), PlaceOf(program, "# the collate line"));
 		EXPECT_TRUE(o["creator_pid"].Long() == workers[0]["pid"].Long() ||
 			    o["creator_pid"].Long() == workers[1]["pid"].Long());
 	}
@@ -165,7 +161,7 @@ TEST_F(Loaders, KeptBatchesAreFoundWithTheirLineAndHolder)
 	ASSERT_EQ(leaks.size(), 1u) << json["findings"].Print();
 	EXPECT_EQ(leaks[0]["bytes"].Long(), truth[(size_t)2].Long());
 	EXPECT_EQ(leaks[0]["pids"][(size_t)0].Long(), main_fact["pid"].Long());
-	EXPECT_NE(leaks[0]["title"].Text().find(PlaceOf("# the collate line")), std::string::npos);
+	EXPECT_NE(leaks[0]["title"].Text().find(PlaceOf(program, "# the collate line")), std::string::npos);
 	EXPECT_NE(leaks[0]["advice"].Text().find("clone()"), std::string::npos);
 	EXPECT_EQ(json["tree"]["peak_shm_bytes"].Long(), truth[(size_t)2].Long());
 }
@@ -188,7 +184,7 @@ TEST_F(Loaders, ClonesAreNoLeakAndPrefetchIsShown)
 
 	EXPECT_TRUE(FindingsOf(json, "shm-leak").empty()) << json["findings"].Print();
 	EXPECT_EQ(json["shm_in_flight"].size(), 1u);
-	EXPECT_EQ(flight["loader"].Text(), PlaceOf("# the loader's line"));
+	EXPECT_EQ(flight["loader"].Text(), PlaceOf(program, "# the loader's line"));
 	EXPECT_EQ(flight["workers"].Long(), 2);
 	EXPECT_EQ(flight["objects"].Long(), 24);
 	EXPECT_EQ(flight["object_bytes"].Long(), kBatch);

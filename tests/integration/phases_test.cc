@@ -7,9 +7,9 @@
 #include <gtest/gtest.h>
 
 #include <regex>
-#include <sstream>
 
 #include "support/harness.h"
+#include "support/queries.h"
 
 namespace memtrace_test
 {
@@ -17,20 +17,6 @@ namespace
 {
 
 const char *const program = "tests/programs/phases.py";
-
-/* "phases.py:N" of the line with this comment. */
-std::string Place(const std::string &text)
-{
-	std::istringstream lines(ReadAll(SourcePath(program)));
-	int number = 0;
-
-	for (std::string line; std::getline(lines, line);) {
-		number++;
-		if (line.find(text) != std::string::npos)
-			return "phases.py:" + std::to_string(number) + " ";
-	}
-	return "(not found)";
-}
 
 struct Said {
 	double truth = -1; /* the program's own count */
@@ -84,7 +70,7 @@ TEST_P(NotReleased, IsFoundWithItsLineAndBytesAndNotInTheCleanTwin)
 	EXPECT_GT(kept.truth, 1e7);
 	EXPECT_NEAR(f["bytes"].Number(), kept.truth, 0.2 * kept.truth) << f.Print();
 	EXPECT_EQ(f["evidence"]["phase"].Text(), GetParam().phase);
-	EXPECT_NE(f["title"].Text().find(Place(GetParam().line)), std::string::npos) << f.Print();
+	EXPECT_NE(f["title"].Text().find(PlaceOf(program, GetParam().line) + " "), std::string::npos) << f.Print();
 	EXPECT_NE(f["advice"].Text().find("del"), std::string::npos);
 	EXPECT_EQ(clean.truth, 0);
 	EXPECT_TRUE(clean.left.empty()) << clean.report["findings"].Print();

@@ -80,7 +80,7 @@ Json RowOf(const Json &touched, const std::string &place, const std::string &fun
 
 std::string LineIn(const std::string &file, const std::string &mark)
 {
-	return file + ":" + std::to_string(LineOf("tests/programs/" + file, mark));
+	return PlaceOf("tests/programs/" + file, mark);
 }
 
 TEST_F(Touch, TheNativeLineThatWroteIsNamed)

@@ -8,9 +8,9 @@
 
 #include <cstring>
 #include <regex>
-#include <sstream>
 
 #include "support/harness.h"
+#include "support/queries.h"
 
 namespace memtrace_test {
 namespace {
@@ -80,20 +80,6 @@ class Verdicts : public testing::Test {
 	Json report;
 };
 
-/* "verdicts.py:N" of the line with this comment. */
-std::string Place(const std::string &text)
-{
-	std::istringstream lines(ReadAll(SourcePath(program)));
-	int number = 0;
-
-	for (std::string line; std::getline(lines, line);) {
-		number++;
-		if (line.find(text) != std::string::npos)
-			return "verdicts.py:" + std::to_string(number);
-	}
-	return "(not found)";
-}
-
 TEST_F(Verdicts, AListOfLossesWithTheirGraphsIsALeakOfTheLineThatMadeThem)
 {
 	double truth = Run("losses", Scaled(6000, 600));
@@ -104,7 +90,7 @@ TEST_F(Verdicts, AListOfLossesWithTheirGraphsIsALeakOfTheLineThatMadeThem)
 		bytes += f["bytes"].Number();
 	}
 	ASSERT_FALSE(Findings("leak").empty()) << report["findings"].Print();
-	EXPECT_NE(Findings("leak")[0]["title"].Text().find(Place("# LOSS")), std::string::npos)
+	EXPECT_NE(Findings("leak")[0]["title"].Text().find(PlaceOf(program, "# LOSS")), std::string::npos)
 		<< Findings("leak")[0].Print();
 	EXPECT_NEAR(bytes, truth, 0.2 * truth);
 }
@@ -115,7 +101,7 @@ TEST_F(Verdicts, AnUnboundedDictInWorkersIsALeakOfEachOfThem)
 	std::vector<Json> leaks = Findings("leak");
 
 	ASSERT_EQ(leaks.size(), 1u) << report["findings"].Print();
-	EXPECT_NE(leaks[0]["title"].Text().find(Place("# ITEM")), std::string::npos)
+	EXPECT_NE(leaks[0]["title"].Text().find(PlaceOf(program, "# ITEM")), std::string::npos)
 		<< leaks[0].Print();
 	EXPECT_EQ(leaks[0]["procs"].size(), 2u);
 	EXPECT_NEAR(leaks[0]["bytes"].Number(), truth, 0.2 * truth);
@@ -125,7 +111,7 @@ TEST_F(Verdicts, ABoundedCacheIsBoundedAtItsLevel)
 {
 	for (const char *events : { "all", "folded" }) {
 		double truth = Run("lru", Scaled(300000, 60000), "", events);
-		std::vector<Json> rows = Rows(Place("# CACHE"));
+		std::vector<Json> rows = Rows(PlaceOf(program, "# CACHE"));
 
 		EXPECT_TRUE(Findings("leak").empty()) << report["findings"].Print();
 		EXPECT_TRUE(Findings("growth").empty()) << report["findings"].Print();

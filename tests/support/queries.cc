@@ -35,6 +35,19 @@ long LineOf(const std::string &file, const std::string &text)
 	return -1;
 }
 
+std::string PlaceOf(const std::string &file, const std::string &text)
+{
+	return file.substr(file.rfind('/') + 1) + ":" + std::to_string(LineOf(file, text));
+}
+
+Json WithCommand(const Json &report, const std::string &word)
+{
+	for (size_t i = 0; i < report["processes"].size(); i++)
+		if (report["processes"][i]["command"].Text().rfind(word, 0) == 0)
+			return report["processes"][i];
+	return Json();
+}
+
 Json ByPid(const Json &report, long pid)
 {
 	Json processes = report["processes"];

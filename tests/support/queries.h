@@ -19,6 +19,12 @@ bool HasTorch();
 /* The first line of a file of the source tree that holds this text, from 1; -1: none. */
 long LineOf(const std::string &file, const std::string &text);
 
+/* "name.py:N" of that line, as reports name places. */
+std::string PlaceOf(const std::string &file, const std::string &text);
+
+/* Of the report's processes the first one whose command begins so; null: none. */
+Json WithCommand(const Json &report, const std::string &word);
+
 /* Of the report's processes the one with that pid, as it was after its last exec; null: none. */
 Json ByPid(const Json &report, long pid);
 
