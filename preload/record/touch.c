@@ -7,9 +7,9 @@
  * counted and not used. A fault while the shim itself runs is its own.
  *
  * What it may cost: the first FREE_FAULTS of a process are all looked at; from then on, where STRETCH
- * signals came within the time of which they take 2 %, one fault in four times as many is, and so it is after each BUDGET signals. Threads
- * that were there before keep their rate (the kernel changes that of one thread only), so that is the
- * end of it when they have sent FOREIGN_MOST.
+ * signals came within the time of which they take 2 %, one fault in four times as many is, and so it
+ * is after each BUDGET signals. Threads that were there before keep their rate (the kernel changes
+ * that of one thread only), so that is the end of it when they have sent FOREIGN_MOST.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
