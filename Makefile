@@ -122,7 +122,7 @@ $(B)/programs/%: tests/programs/%.cc
 	@mkdir -p $(@D)
 	$(Q)$(CXX) $(CPPFLAGS) -std=gnu++17 -O1 -g $(WARN) $< -o $@ -lpthread -ldl
 
-$(B)/bench/%: tests/bench/%.c
+$(B)/bench/%: tests/bench/%.c $(wildcard tests/bench/*.h)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -O2 -g -fno-builtin $(CWARN) $< -o $@ -lpthread
 

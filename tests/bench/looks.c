@@ -24,20 +24,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PAGE ((size_t)4096)
+#include "bare.h"
+
 #define HUGE_BYTES ((size_t)2 << 20)
-#define PIECE 8192 /* entries of pagemap in a read, as the walks read them */
-#define ROUNDS 3
 #define REST_NS 5000000
 #define SPREAD 7919 /* prime: page after page, all over */
-
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 /* Huge pages stay in one piece when they are mapped by page: a change of protection does that. */
 static void split(char *data, size_t bytes)
@@ -46,27 +37,6 @@ static void split(char *data, size_t bytes)
 		mprotect(data + at, PAGE, PROT_READ);
 		mprotect(data + at, PAGE, PROT_READ | PROT_WRITE);
 	}
-}
-
-/* CPU time of reading pagemap for all of the data, the least of some rounds; 0: can't be read. */
-static uint64_t bare_read(const char *data, size_t bytes)
-{
-	static uint64_t entries[PIECE];
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-	uint64_t least = UINT64_MAX;
-
-	for (int r = 0; r < ROUNDS; r++) {
-		uint64_t begin = clock_ns(CLOCK_THREAD_CPUTIME_ID), spent;
-
-		for (size_t page = 0; page < bytes / PAGE; page += PIECE)
-			if (pread(fd, entries, sizeof(entries),
-				  (off_t)(((uintptr_t)data / PAGE + page) * 8)) <= 0)
-				return 0;
-		spent = clock_ns(CLOCK_THREAD_CPUTIME_ID) - begin;
-		least = spent < least ? spent : least;
-	}
-	close(fd);
-	return least;
 }
 
 static void use_new(size_t bytes)

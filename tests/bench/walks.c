@@ -27,12 +27,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bare.h"
+
 #define MAX_TIMES 4000000
 #define MAX_EVENTS 200000
 #define PAUSE_NS 20000
 #define WALK_NS 1000000 /* an event that took longer had a walk in it, or was preempted */
-#define PIECE 2048 /* entries of pagemap, as the walks read them */
-#define ROUNDS 5
 
 struct timed {
 	uint32_t ns;
@@ -45,14 +45,6 @@ static volatile uint32_t event; /* the one under way; 0: none */
 static uint32_t took[MAX_EVENTS]; /* ns */
 static volatile int over;
 static void *volatile event_of_child;
-
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 static uint64_t now(void)
 {
@@ -121,27 +113,6 @@ static size_t sort_out(void)
 			times[i] = t;
 		}
 	return n;
-}
-
-/* CPU time of reading pagemap for all of the data, once; the least of some rounds. */
-static uint64_t bare_read(const char *data, size_t bytes)
-{
-	static uint64_t entries[PIECE];
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-	uint64_t least = UINT64_MAX;
-
-	for (int r = 0; r < ROUNDS; r++) {
-		uint64_t begin = clock_ns(CLOCK_THREAD_CPUTIME_ID), spent;
-
-		for (size_t page = 0; page < bytes / 4096; page += PIECE)
-			if (pread(fd, entries, sizeof(entries),
-				  (off_t)(((uintptr_t)data / 4096 + page) * 8)) <= 0)
-				return 0;
-		spent = clock_ns(CLOCK_THREAD_CPUTIME_ID) - begin;
-		least = spent < least ? spent : least;
-	}
-	close(fd);
-	return least;
 }
 
 static void make_events(char *data, size_t bytes, uint64_t end)
