@@ -56,7 +56,7 @@ FRAMED = {
     0x28: ("FOLD", "time:T kind:U count:U bytes:U brief:U largest:U native:N python:P"),
     0x29: ("YOUNG", "time:T bytes:U most:U since:U"),
     0x2a: ("SAMPLING", "time:T mean_bytes:U"),
-    0x30: ("SCAN", "time:T id:U pid:U reason:U page_bytes:U minflt:U rss:U brk:U scope:U"),
+    0x30: ("SCAN", "time:T id:U pid:U reason:U page_bytes:U minflt:U rss:U brk:U scope:U part:U"),
     0x31: ("RANGE", "time:T scan:U start:U pages:U prot:U flags:U dev:U inode:U offset:U "
                     "name:STR runs:STR"),
     0x32: ("SCAN_END", "time:T id:U complete:U cpu_ns:U"),

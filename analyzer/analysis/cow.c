@@ -263,6 +263,7 @@ static void put_worker(struct analysis_input *in, const struct sharing_view *v,
 	r_bool(doc, o, "scanned_by_relative", cow->by_relative);
 	put_count(doc, o, "shared_at_fork_bytes", cow->shared);
 	put_count(doc, o, "copied_bytes", cow->copied);
+	put_count(doc, o, "copied_error_bytes", cow->copied_error);
 	if (cow->has_baseline)
 		put_count(doc, o, "eager_bytes", cow->eager);
 	else

@@ -82,18 +82,15 @@ static void end(struct follow *f, struct follow_proc *p, const struct mt_ev_scan
 		page_walk_release(&p->walk);
 		return;
 	}
-	page_walk_fill(&p->walk, of->has_first ? &of->last : NULL);
 	if (!e->complete || p->walk.bad) {
 		page_walk_release(&p->walk);
 	} else if (!of->has_first) {
 		of->first = p->walk;
-		page_walk_repeat(&of->last, &of->first);
 		of->has_first = true;
 		settle(of, &of->first);
 	} else {
 		settle(of, &p->walk);
-		page_walk_release(&of->last);
-		of->last = p->walk;
+		page_walk_release(&p->walk);
 	}
 }
 
@@ -113,8 +110,6 @@ void copies_release(struct follow_proc *p)
 {
 	if (p->walk_of)
 		page_walk_release(&p->walk);
-	if (p->has_first) {
+	if (p->has_first)
 		page_walk_release(&p->first);
-		page_walk_release(&p->last);
-	}
 }

@@ -56,7 +56,7 @@ struct follow_proc {
 	VEC(struct follow_device) device;
 	VEC(struct follow_seen) seen;
 	bool has_device; /* it said so much as that it uses one */
-	struct page_walk first, last; /* over its pages: when it began, and lately; both or none */
+	struct page_walk first; /* over its pages, when it began */
 	struct page_walk walk; /* that is read now, of whoever it is */
 	uint32_t walk_of; /* whose pages these are: index in procs, plus one; 0: none is read */
 	bool has_first;

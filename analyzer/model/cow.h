@@ -57,6 +57,7 @@ struct process_cow {
 	uint64_t shared; /* bytes it shared with its parent when it began */
 	uint64_t copied, eager,
 		unknown; /* bytes; eager: copied by the fork itself; unknown: swapped */
+	uint64_t copied_error; /* bytes, 95 %; of reading a part of the pages; 0: all were read */
 	uint64_t reused; /* of copied: no block and no mapping known there at the fork */
 	struct cow_site *sites; /* largest first */
 	size_t site_count;

@@ -13,6 +13,102 @@
 #define MAX_PAGES (UINT64_C(1) << 44) /* of an address space */
 #define STATES 64u
 
+/* ---- runs of a record ---------------------------------------------------------------------------- */
+
+/* Pages of an aligned group, until it is known what those are that were not read. */
+struct group {
+	page_run_fn *fn;
+	void *arg;
+	uint64_t at; /* page after the last one */
+	uint32_t first, end; /* in states[] */
+	bool like; /* some are MT_PAGE_LIKE */
+	uint8_t states[PAGE_GROUP];
+};
+
+static uint32_t stretch(const uint8_t *states, uint32_t from, uint32_t end)
+{
+	uint32_t to = from + 1;
+
+	while (to < end && states[to] == states[from])
+		to++;
+	return to;
+}
+
+/* Each page that was not read is as that one of those read which has the same place among as many. */
+static bool fill_in(struct group *g)
+{
+	uint32_t first = g->first, end, count;
+
+	while (first < g->end && g->states[first] == MT_PAGE_LIKE)
+		first++;
+	for (end = first; end < g->end && g->states[end] != MT_PAGE_LIKE;)
+		end++;
+	count = end - first;
+	if (!count)
+		return false;
+	for (uint32_t i = g->first; i < g->end; i++)
+		if (g->states[i] == MT_PAGE_LIKE)
+			g->states[i] = g->states[first + (i + PAGE_GROUP * count - first) % count];
+	return true;
+}
+
+static bool flush(struct group *g)
+{
+	uint64_t base = g->at - g->end;
+
+	if (g->like && !fill_in(g))
+		return false;
+	for (uint32_t from = g->first, to; from < g->end; from = to) {
+		to = stretch(g->states, from, g->end);
+		g->fn(g->arg, base + from, to - from, g->states[from]);
+	}
+	g->first = g->end = g->at % PAGE_GROUP;
+	g->like = false;
+	return true;
+}
+
+static bool add_pages(struct group *g, uint64_t n, uint32_t state)
+{
+	while (n) {
+		uint64_t room = PAGE_GROUP - g->end, k = n < room ? n : room;
+
+		if (g->end == 0 && n >= PAGE_GROUP && state != MT_PAGE_LIKE) {
+			k = n - n % PAGE_GROUP;
+			g->fn(g->arg, g->at, k, state);
+			g->at += k;
+			n -= k;
+			continue;
+		}
+		memset(g->states + g->end, (int)state, k);
+		g->like |= state == MT_PAGE_LIKE;
+		g->end += (uint32_t)k;
+		g->at += k;
+		n -= k;
+		if (g->end == PAGE_GROUP && !flush(g))
+			return false;
+	}
+	return true;
+}
+
+bool page_runs_each(struct mt_str runs, uint64_t first, uint64_t pages, page_run_fn *fn, void *arg)
+{
+	const uint8_t *p = (const uint8_t *)runs.data, *end = p + runs.len;
+	struct group g = { .fn = fn, .arg = arg, .at = first };
+	uint64_t state, n;
+
+	g.first = g.end = first % PAGE_GROUP;
+	while (p < end) {
+		p = mt_get_varint(p, end, &state);
+		p = p ? mt_get_varint(p, end, &n) : NULL;
+		if (!p || state >= STATES || n > pages || !add_pages(&g, n, (uint32_t)state))
+			return false;
+		pages -= n;
+	}
+	return flush(&g);
+}
+
+/* ---- walks --------------------------------------------------------------------------------------- */
+
 bool page_walk_begin(struct page_walk *w, const struct mt_ev_scan *e, int64_t time)
 {
 	memset(w, 0, sizeof(*w));
@@ -26,6 +122,7 @@ bool page_walk_begin(struct page_walk *w, const struct mt_ev_scan *e, int64_t ti
 	w->reason = (enum mt_scan_reason)e->reason;
 	w->page_bytes = (uint32_t)e->page_bytes;
 	w->minflt = e->minflt;
+	w->part = e->part && e->part < PAGE_GROUP ? (uint32_t)e->part : PAGE_GROUP;
 	return true;
 }
 
@@ -42,28 +139,22 @@ static void add_run(struct page_walk *w, uint64_t first, uint64_t count, uint64_
 	w->end = first + count;
 }
 
+static void add_private(void *arg, uint64_t first, uint64_t count, uint32_t state)
+{
+	if (state && !(state & MT_PAGE_FILE))
+		add_run(arg, first, count, state);
+}
+
 bool page_walk_add(struct page_walk *w, const struct mt_ev_range *e)
 {
-	const uint8_t *p = (const uint8_t *)e->runs.data, *end = p + e->runs.len;
-	uint64_t at = e->start / w->page_bytes, left = e->pages, state, n;
+	uint64_t at = e->start / w->page_bytes;
 
 	if (e->flags & (MT_RANGE_SHARED | MT_RANGE_TOOL))
 		return true;
 	w->bad |= e->pages > MAX_PAGES || e->start > UINT64_MAX / 2 || e->start % w->page_bytes ||
 		  at < w->end;
-	while (p < end && !w->bad) {
-		p = mt_get_varint(p, end, &state);
-		p = p ? mt_get_varint(p, end, &n) : NULL;
-		if (!p || state >= STATES || n > left) {
-			w->bad = true;
-			break;
-		}
-		w->part |= state & MT_PAGE_UNSEEN;
-		if (state && n && !(state & MT_PAGE_FILE))
-			add_run(w, at, n, state);
-		at += n;
-		left -= n;
-	}
+	if (!w->bad)
+		w->bad = !page_runs_each(e->runs, at, e->pages, add_private, w);
 	return !w->bad;
 }
 
@@ -71,39 +162,13 @@ void page_walk_repeat(struct page_walk *w, const struct page_walk *earlier)
 {
 	w->repeats = earlier->repeats + 1;
 	w->page_bytes = earlier->page_bytes;
+	w->part = earlier->part;
 	w->end = earlier->end;
 	w->coded.count = 0;
 	vec_reserve(&w->coded, earlier->coded.count);
 	if (earlier->coded.count)
 		memcpy(w->coded.items, earlier->coded.items, earlier->coded.count);
 	w->coded.count = earlier->coded.count;
-}
-
-/* Adds a stretch of the walk that is filled. */
-static void fill(void *arg, uint64_t first, uint64_t count, uint32_t a, uint32_t b)
-{
-	uint32_t state = a & MT_PAGE_UNSEEN ? b : a;
-
-	if (state)
-		add_run(arg, first, count, state);
-}
-
-void page_walk_fill(struct page_walk *w, const struct page_walk *earlier)
-{
-	struct page_walk filled = *w;
-
-	if (!w->part)
-		return;
-	if (!earlier || earlier->part || earlier->page_bytes != w->page_bytes) {
-		w->bad = true;
-		return;
-	}
-	filled.part = false;
-	filled.end = 0;
-	memset(&filled.coded, 0, sizeof(filled.coded));
-	page_pairs(w, earlier, fill, &filled);
-	page_walk_release(w);
-	*w = filled;
 }
 
 void page_walk_release(struct page_walk *w)

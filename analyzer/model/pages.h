@@ -19,6 +19,16 @@
 extern "C" {
 #endif
 
+#define PAGE_GROUP 512u /* pages, aligned, of which some may stand for the others */
+
+/*
+ * Calls fn for the states that a record's `runs` give its pages, from page number `first` on; pages
+ * after the last run have none. Pages that were not read get the state they are taken to have.
+ * False: damage; what came before it was told.
+ */
+typedef void page_run_fn(void *arg, uint64_t first, uint64_t count, uint32_t state);
+bool page_runs_each(struct mt_str runs, uint64_t first, uint64_t pages, page_run_fn *fn, void *arg);
+
 /* Pages of one state, by number: address / page_bytes. */
 struct page_run {
 	uint64_t first, count;
@@ -33,9 +43,9 @@ struct page_walk {
 	uint64_t scope; /* enum mt_scan_scope */
 	uint32_t repeats; /* how many in a row, with this, only said that the one before stands */
 	bool complete;
-	bool part; /* some pages were not looked at */
 	bool bad; /* ranges that overlap or go back, runs that don't fit: not to be used */
 	uint32_t page_bytes;
+	uint32_t part; /* pages that were read of each PAGE_GROUP */
 	uint64_t minflt; /* one more than measured; 0: not measured */
 	VEC(uint8_t) coded; /* gap to the last run's end, state, count; as varints */
 	uint64_t end; /* page after the last one coded */
@@ -46,8 +56,6 @@ bool page_walk_begin(struct page_walk *w, const struct mt_ev_scan *e, int64_t ti
 bool page_walk_add(struct page_walk *w, const struct mt_ev_range *e);
 /* MT_SCAN_NONE: the pages are those of an earlier walk. */
 void page_walk_repeat(struct page_walk *w, const struct page_walk *earlier);
-/* Pages that were not looked at are as in the last walk before; NULL, or of other pages: w is bad. */
-void page_walk_fill(struct page_walk *w, const struct page_walk *earlier);
 void page_walk_release(struct page_walk *w);
 
 /* Goes over the runs in order. Zeroed but for `walk` to begin with; false: no more. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "memtrace/varint.h"
+#include "model/pages.h"
 
 #define MAX_PAGES (UINT64_C(1) << 44)
 #define ADDRESS_BITS 60 /* live_key() mixes the kind in above */
@@ -86,20 +87,12 @@ static void begin(struct replay *r, const struct mt_ev_scan *e)
 		qsort(w->blocks.items, w->blocks.count, sizeof(*w->blocks.items), by_address);
 }
 
-static bool add_runs(struct walk *w, struct mt_str text, uint64_t pages)
+static void add_run(void *arg, uint64_t first, uint64_t count, uint32_t state)
 {
-	const uint8_t *p = (const uint8_t *)text.data, *end = p + text.len;
-	uint64_t state, count, sum = 0;
+	struct walk *w = arg;
 
-	while (p < end) {
-		p = mt_get_varint(p, end, &state);
-		p = p ? mt_get_varint(p, end, &count) : NULL;
-		if (!p || state > UINT32_MAX || count > pages - sum)
-			return false;
-		sum += count;
-		*vec_push(&w->runs) = (struct walk_run){ count, (uint32_t)state };
-	}
-	return true;
+	(void)first;
+	*vec_push(&w->runs) = (struct walk_run){ count, state };
 }
 
 /* Bytes of a range that no run tells of, when it is to reach up to `end`: nothing is there. */
@@ -158,7 +151,8 @@ static void add_range(struct replay *r, struct walk *w, const struct mt_ev_range
 				    .first_run = w->runs.count };
 
 	if (e->pages > MAX_PAGES || e->start % w->page ||
-	    e->start > UINT64_MAX - e->pages * w->page || !add_runs(w, e->runs, e->pages)) {
+	    e->start > UINT64_MAX - e->pages * w->page ||
+	    !page_runs_each(e->runs, e->start / w->page, e->pages, add_run, w)) {
 		r->p->bad_values++;
 		w->runs.count = range.first_run;
 		return;

@@ -42,6 +42,28 @@ static void worker_row(struct terminal *t, struct table *tab, const struct rvalu
 		strbuf_release(&cells[i]);
 }
 
+/* Largest error of what is listed, if pages were sampled. */
+static void show_error(struct terminal *t, const struct rvalue *workers)
+{
+	const struct rvalue *most = NULL;
+	struct strbuf sb = STRBUF_INIT;
+
+	r_for_each (w, workers)
+		if (r_get_int(w, "copied_error_bytes") >
+		    (most ? r_get_int(most, "copied_error_bytes") : 0))
+			most = w;
+	if (!most)
+		return;
+	strbuf_addf(&sb,
+		    "Of large processes a part of the pages is read; what pid %" PRId64
+		    " copied is so known to within ",
+		    r_get_int(most, "pid"));
+	text_size(&sb, r_get(most, "copied_error_bytes"));
+	strbuf_addstr(&sb, ", the others' more exactly.");
+	text_wrap(&t->text, STYLE_DIM, 2, sb.buf);
+	strbuf_release(&sb);
+}
+
 static void show_sums(struct terminal *t, const struct rvalue *cow)
 {
 	struct strbuf sb = STRBUF_INIT;
@@ -137,6 +159,7 @@ void show_cow(struct terminal *t, const struct rvalue *cow)
 	}
 	table_end(&tab, &t->text, NULL, NULL);
 	more_line(t, shown, list->count, "cow");
+	show_error(t, list);
 	show_sums(t, cow);
 	show_touched(t, cow);
 	if (t->full)

@@ -283,8 +283,7 @@ enum mt_page_state {
 	MT_PAGE_FILE = 4, /* of a file, or anonymous and shared (bit 61) */
 	MT_PAGE_SWAPPED = 8,
 	MT_PAGE_HUGE = 16, /* part of a huge page; only where the kernel tells */
-	MT_PAGE_UNSEEN =
-		32, /* alone: not looked at, taken to be as in the last walk (FORMAT.md 3.9) */
+	MT_PAGE_LIKE = 32, /* alone: not read, as those beside it that were (FORMAT.md 3.9) */
 };
 
 /* mt_ev_gpu_take.flags */

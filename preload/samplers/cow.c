@@ -6,8 +6,7 @@
  * Every copy is a page fault of who copies, so a process without one since it was walked has what it
  * had: that is written down instead of a walk. It is exact also for the sum over the family: what
  * others copied meanwhile shows in them, and who has not faulted still maps what it mapped. (A fork
- * would share its pages anew; but it makes its caller fault, on its stack, before it returns.) Where
- * few faulted, a part of the pages is looked at, in turn (pieces.h).
+ * would share its pages anew; but it makes its caller fault, on its stack, before it returns.)
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -23,7 +22,6 @@
 #include "out/file.h"
 #include "out/process.h"
 #include "samplers/pages.h"
-#include "samplers/pieces.h"
 #include "sys/fmt.h"
 #include "sys/sys.h"
 
@@ -36,13 +34,16 @@
  * too: on the trace's pages. */
 #define FEW_FAULTS 64
 
+/* A walk that stands in the trace. */
 struct looked_at {
-	uint32_t pid; /* that `pieces` are of */
-	struct mt_pieces *pieces;
+	uint32_t pid;
+	uint64_t
+		tag; /* forks when it began: another number means that pages may be shared anew; 0: none */
+	uint64_t faults; /* of the process then; 0: not known */
 };
 
 static struct looked_at *others; /* by slot; mapped by who walks others, of no use to a child */
-static struct mt_pieces *own; /* NULL: never walked itself again */
+static struct looked_at own;
 static uint64_t own_forks; /* each makes its pages shared again */
 static uint64_t walk_faults; /* that its own walks have made: no copies of the program's */
 static uint64_t interval; /* ns; 0: not started */
@@ -142,40 +143,34 @@ static uint64_t forks_of_all(void)
 	return is_full ? 0 : sum | 1;
 }
 
-/* What this process knows of slot i's pages; NULL: nothing can be kept. */
-static struct mt_pieces *known_of(size_t i, uint32_t pid)
+/* The last walk that this process made of who has slot i; NULL: nothing can be kept. */
+static struct looked_at *last_of(size_t i, uint32_t pid)
 {
 	if (!others)
 		others = mt_mem_map(MT_PROC_SLOTS * sizeof(*others));
 	if (!others)
 		return NULL;
-	if (!others[i].pieces)
-		others[i].pieces = mt_mem_map(sizeof(*others[i].pieces));
-	if (others[i].pieces && others[i].pid != pid)
-		others[i].pieces->tag = 0;
-	others[i].pid = pid;
-	return others[i].pieces;
+	if (others[i].pid != pid)
+		others[i] = (struct looked_at){ .pid = pid };
+	return &others[i];
 }
 
-/* Looks at pages (pid 0: this process's) as far as it is not known what they are. ns it took. */
+/* Walks over pages (pid 0: this process's), unless what the last walk found stands. ns it took. */
 static int64_t look_at(struct mt_thread *t, enum mt_scan_reason reason, uint32_t pid,
-		       struct mt_pieces *p, uint64_t tag, uint64_t faults)
+		       struct looked_at *last, uint64_t tag, uint64_t faults)
 {
-	enum mt_look look = MT_LOOK_WHOLE;
+	uint64_t few = pid ? 1 : FEW_FAULTS;
 	int64_t took;
 
-	if (p && reason == MT_SCAN_INTERVAL)
-		look = mt_pieces_choose(p, tag, faults, pid ? 1 : FEW_FAULTS);
-	if (look == MT_LOOK_NONE) {
+	if (last && reason == MT_SCAN_INTERVAL && tag && last->tag == tag && last->faults &&
+	    faults >= last->faults && faults - last->faults < few) {
 		mt_pages_same(t, pid);
 		return 0;
 	}
-	if (p)
-		mt_pieces_begin(p, tag, look);
-	took = mt_pages_look(t, reason, pid, p);
+	took = mt_pages_walk(t, reason, MT_SCAN_PRIVATE, pid);
 	/* The faults of before: what is copied meanwhile is looked at again. */
-	if (p && took >= 0)
-		mt_pieces_end(p, faults ? tag : 0, faults);
+	if (last && took >= 0)
+		*last = (struct looked_at){ pid, tag, faults };
 	return took;
 }
 
@@ -195,7 +190,7 @@ static uint64_t walk_other(struct mt_thread *t, size_t i, uint64_t now, uint64_t
 		return 0;
 	if (!is_same(slot, pid))
 		return 0;
-	took = look_at(t, MT_SCAN_INTERVAL, pid, known_of(i, pid), forks_of_all(),
+	took = look_at(t, MT_SCAN_INTERVAL, pid, last_of(i, pid), forks_of_all(),
 		       mt_pages_faults(pid));
 	return took > 0 ? (uint64_t)took : 0;
 }
@@ -247,13 +242,11 @@ static void walk_own(struct mt_thread *t, enum mt_scan_reason reason, uint64_t n
 	int64_t took;
 
 	mark_own(now);
-	if (!own && reason != MT_SCAN_EXIT)
-		own = mt_mem_map(sizeof(*own));
 	before = thread_faults();
 	if (reason == MT_SCAN_EXIT)
 		took = mt_pages_walk(t, reason, MT_SCAN_ALL, 0);
 	else
-		took = look_at(t, reason, 0, own, own_forks + 1, own_faults());
+		took = look_at(t, reason, 0, &own, own_forks + 1, own_faults());
 	walk_faults += thread_faults() - before;
 	next_own = now + interval - interval / 4;
 	if (took > 0 && next_own < now + (uint64_t)took * COST_SHARE)
@@ -290,6 +283,6 @@ void mt_cow_forget(void)
 	mt_pages_child();
 	interval = next_own = last_round = walk_faults = 0;
 	others = NULL; /* unmapped with the recording */
-	own = NULL;
+	own = (struct looked_at){ 0 };
 	is_child = wants_start = 0;
 }

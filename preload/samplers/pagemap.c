@@ -23,11 +23,8 @@
 #define PAGE_SHIFT 12
 #define PAGE_BYTES (UINT64_C(1) << PAGE_SHIFT)
 #define HUGE_PAGES 512u /* of 4 KiB in a huge page of x86-64 */
-#define HUGE_BYTES (HUGE_PAGES * PAGE_BYTES)
 
-/* One page of as many is asked whether it is exclusive. */
-#define FORKED_SAMPLED_BYTES (UINT64_C(1) << 20)
-#define OWN_SAMPLED_BYTES HUGE_BYTES
+#define GROUP_BYTES (MT_GROUP_PAGES * PAGE_BYTES)
 
 /* linux/fs.h of 6.7; older headers don't have it. */
 struct scan_argument {
@@ -105,10 +102,6 @@ static void close_run(struct mt_pagemap *m)
 
 static void add_run(struct mt_pagemap *m, uint32_t state, uint64_t pages)
 {
-	if (state & MT_PAGE_PRESENT)
-		m->resident += pages;
-	if ((state & (MT_PAGE_PRESENT | MT_PAGE_EXCLUSIVE | MT_PAGE_FILE)) == MT_PAGE_PRESENT)
-		m->shared += pages;
 	m->seen += pages;
 	if (state != m->run_state) {
 		close_run(m);
@@ -128,15 +121,6 @@ static int is_huge(struct mt_pagemap *m, uint64_t start)
 	return !m->no_scan && scan_first(m, start, start + PAGE_BYTES, SCAN_IS_HUGE, &found) == 1;
 }
 
-/* Marks the 2 MiB that these pages, `from` to `to` of what is read from `start` on, lie in. */
-static void mark_mixed(struct mt_pagemap *m, uint64_t start, uint64_t from, uint64_t to)
-{
-	uint64_t offset = start >> PAGE_SHIFT & (HUGE_PAGES - 1);
-
-	for (uint64_t i = (offset + from) / HUGE_PAGES; i <= (offset + to - 1) / HUGE_PAGES; i++)
-		m->mixed |= UINT32_C(1) << i;
-}
-
 /* Equal entries, `from` to `to` of what is read from `start` on, taken apart where huge pages may be. */
 static void add_entries(struct mt_pagemap *m, uint64_t entry, uint64_t start, uint64_t from,
 			uint64_t to)
@@ -153,13 +137,9 @@ static void add_entries(struct mt_pagemap *m, uint64_t entry, uint64_t start, ui
 				add_run(m, state, head);
 			from += head;
 			huge = is_huge(m, start + from * PAGE_BYTES) ? MT_PAGE_HUGE : 0;
-			if (huge)
-				mark_mixed(m, start, from, from + HUGE_PAGES);
 			add_run(m, state | huge, HUGE_PAGES);
 			from += HUGE_PAGES;
 		}
-	} else if (entry) {
-		mark_mixed(m, start, from, to);
 	}
 	if (to > from)
 		add_run(m, state, to - from);
@@ -189,12 +169,15 @@ int mt_pagemap_read(struct mt_pagemap *m, uint64_t start, uint32_t pages)
 
 /* ---- what is there, without looking at each page --------------------------------------------------- */
 
-/* How the pages that are there are taken to be, unless the one that is asked is not. */
-struct taken {
-	uint64_t start; /* of it all */
-	uint32_t state;
-	uint64_t sampled; /* bytes of which one page is asked */
-};
+/*
+ * Which of these pages are there, a byte each in m->core. mincore() reads page tables only: less than
+ * a nanosecond a page, where pagemap takes 30 to 80 for the page's descriptor. 0: it can't be told so.
+ */
+static int ask_core(struct mt_pagemap *m, uint64_t start, uint32_t pages)
+{
+	return m->by_core &&
+	       mt_sys3(SYS_mincore, start, (uint64_t)pages * PAGE_BYTES, m->core) == 0;
+}
 
 /* Is this page, which is there, exclusive and no part of a huge page? */
 static int is_own(struct mt_pagemap *m, uint64_t address)
@@ -206,57 +189,39 @@ static int is_own(struct mt_pagemap *m, uint64_t address)
 	return (entry & (PRESENT | FILE_PAGE | EXCLUSIVE)) == (PRESENT | EXCLUSIVE);
 }
 
-/* Reads a part; what it finds mixed is of the whole. */
-static int read_part(struct mt_pagemap *m, const struct taken *k, uint64_t at, uint32_t pages)
-{
-	uint32_t before = m->mixed;
-	uint64_t base = at / HUGE_BYTES - k->start / HUGE_BYTES;
-	int error;
-
-	m->mixed = 0;
-	error = mt_pagemap_read(m, at, pages);
-	m->mixed = before | m->mixed << base;
-	return error;
-}
-
-/* A stretch of pages that are there: those of a MiB, or two, are taken to be as its middle. */
-static int add_present(struct mt_pagemap *m, const struct taken *k, uint64_t at, uint64_t end)
+/* A stretch of pages that are there, of a process that was just forked: those of a group are shared
+ * unless their middle is not. */
+static int add_forked(struct mt_pagemap *m, uint64_t at, uint64_t end)
 {
 	int error = 0;
 
 	while (at < end && !error) {
-		uint64_t next = (at | (k->sampled - 1)) + 1;
+		uint64_t next = (at | (GROUP_BYTES - 1)) + 1;
 		uint32_t pages;
 
 		next = next < end ? next : end;
 		pages = (uint32_t)((next - at) >> PAGE_SHIFT);
-		if (is_own(m, at + ((uint64_t)pages / 2 << PAGE_SHIFT)) !=
-		    !!(k->state & MT_PAGE_EXCLUSIVE))
-			error = read_part(m, k, at, pages);
+		if (is_own(m, at + ((uint64_t)pages / 2 << PAGE_SHIFT)))
+			error = mt_pagemap_read(m, at, pages);
 		else
-			add_run(m, k->state, pages);
+			add_run(m, MT_PAGE_PRESENT, pages);
 		at = next;
 	}
 	return error;
 }
 
 /* A page of zeros that was only read is not shared with anybody: writing to it copies nothing. */
-static int add_region(struct mt_pagemap *m, const struct taken *k, const struct mt_scan_region *r)
+static int add_region(struct mt_pagemap *m, const struct mt_scan_region *r)
 {
-	uint64_t pages = (r->end - r->start) >> PAGE_SHIFT;
-
-	if (r->categories & SCAN_IS_PRESENT && r->categories & SCAN_IS_HUGE)
-		return read_part(m, k, r->start, (uint32_t)pages);
 	if (r->categories & SCAN_IS_PRESENT && !(r->categories & SCAN_IS_ZERO))
-		return add_present(m, k, r->start, r->end);
-	add_run(m, r->categories & SCAN_IS_SWAPPED ? MT_PAGE_SWAPPED : 0, pages);
+		return add_forked(m, r->start, r->end);
+	add_run(m, r->categories & SCAN_IS_SWAPPED ? MT_PAGE_SWAPPED : 0,
+		(r->end - r->start) >> PAGE_SHIFT);
 	return 0;
 }
 
-static int read_taken(struct mt_pagemap *m, const struct taken *k, uint32_t pages, uint64_t huge)
+static int scan_forked(struct mt_pagemap *m, uint64_t at, uint64_t end)
 {
-	uint64_t at = k->start, end = at + ((uint64_t)pages << PAGE_SHIFT);
-
 	while (at < end) {
 		struct scan_argument a = { .size = sizeof(a),
 					   .start = at,
@@ -265,11 +230,11 @@ static int read_taken(struct mt_pagemap *m, const struct taken *k, uint32_t page
 					   .vec_len = MT_SCAN_REGIONS,
 					   .anyof_mask = SCAN_IS_PRESENT | SCAN_IS_SWAPPED,
 					   .return_mask = SCAN_IS_PRESENT | SCAN_IS_SWAPPED |
-							  SCAN_IS_ZERO | huge };
+							  SCAN_IS_ZERO };
 		long n = m->no_scan ? -1 : mt_sys3(SYS_ioctl, m->fd, SCAN_IOCTL, &a);
 
 		if (n < 0)
-			return read_part(m, k, at, (uint32_t)((end - at) >> PAGE_SHIFT));
+			return mt_pagemap_read(m, at, (uint32_t)((end - at) >> PAGE_SHIFT));
 		for (long i = 0; i < n; i++) {
 			const struct mt_scan_region *r = &m->regions[i];
 			int error;
@@ -277,7 +242,7 @@ static int read_taken(struct mt_pagemap *m, const struct taken *k, uint32_t page
 			if (r->start < at || r->end > end || r->end <= r->start)
 				continue;
 			add_run(m, 0, (r->start - at) >> PAGE_SHIFT);
-			error = add_region(m, k, r);
+			error = add_region(m, r);
 			if (error < 0)
 				return error;
 			at = r->end;
@@ -289,23 +254,139 @@ static int read_taken(struct mt_pagemap *m, const struct taken *k, uint32_t page
 	return 0;
 }
 
+/* Is there a page of zeros among some that are there? To mincore() it is a page as any. */
+static int has_zeros(const struct mt_pagemap *m, uint64_t at, uint64_t end)
+{
+	struct mt_scan_region found;
+	uint64_t most = MT_SAMPLE_LEAST * PAGE_BYTES;
+	uint64_t first = end - at > most ? at + ((end - at - most) / 2 & ~(PAGE_BYTES - 1)) : at;
+
+	return scan_first(m, first, end - first > most ? first + most : end, SCAN_IS_ZERO,
+			  &found) != 0;
+}
+
 int mt_pagemap_read_forked(struct mt_pagemap *m, uint64_t start, uint32_t pages)
 {
-	struct taken k = { start, MT_PAGE_PRESENT, FORKED_SAMPLED_BYTES };
+	int error = 0;
 
-	return read_taken(m, &k, pages, 0);
+	if (m->no_scan || !ask_core(m, start, pages))
+		return scan_forked(m, start, start + pages * PAGE_BYTES);
+	for (uint32_t from = 0, to; from < pages && !error; from = to) {
+		uint64_t at = start + from * PAGE_BYTES;
+		uint32_t group = from + (uint32_t)((GROUP_BYTES - at % GROUP_BYTES) >> PAGE_SHIFT);
+
+		for (to = from + 1;
+		     to < pages && to < group && !((m->core[to] ^ m->core[from]) & 1);)
+			to++;
+		if (!(m->core[from] & 1))
+			add_run(m, 0, to - from);
+		else if (has_zeros(m, at, start + to * PAGE_BYTES))
+			error = scan_forked(m, at, start + to * PAGE_BYTES);
+		else
+			error = add_forked(m, at, start + to * PAGE_BYTES);
+	}
+	return error;
 }
 
-int mt_pagemap_read_own(struct mt_pagemap *m, uint64_t start, uint32_t pages)
-{
-	struct taken k = { start, MT_PAGE_PRESENT | MT_PAGE_EXCLUSIVE, OWN_SAMPLED_BYTES };
+/* ---- a part of them ---------------------------------------------------------------------------------- */
 
-	return read_taken(m, &k, pages, SCAN_IS_HUGE);
+uint32_t mt_pagemap_part(uint64_t bytes)
+{
+	uint32_t part = MT_GROUP_PAGES;
+
+	while (part > MT_SAMPLE_LEAST && bytes / MT_GROUP_PAGES * part > MT_SAMPLE_BYTES)
+		part /= 2;
+	return part;
 }
 
-void mt_pagemap_unseen(struct mt_pagemap *m, uint64_t pages)
+/* The first page of a group's sample: always the same, and within that of a larger part. By the golden
+ * ratio (Knuth, The Art of Computer Programming, vol. 3, 6.4) those of groups that follow each other
+ * are spread evenly. */
+static uint32_t sample_at(const struct mt_pagemap *m, uint64_t at)
 {
-	add_run(m, MT_PAGE_UNSEEN, pages);
+	uint64_t hash = at / GROUP_BYTES * UINT64_C(0x9e3779b97f4a7c15);
+
+	return (uint32_t)(hash >> (64 - MT_GROUP_SHIFT)) & ~(m->part - 1);
+}
+
+/* All of it, of which only some pages are there: each is as the one that is as far into the sample. */
+static int add_expanded(struct mt_pagemap *m, uint64_t at, const uint8_t *core)
+{
+	uint32_t state = 0;
+
+	for (uint32_t i = 0; i < m->part && !(state & MT_PAGE_PRESENT); i++)
+		state = state_of(m->entries[i]);
+	if (!(state & MT_PAGE_PRESENT))
+		return mt_pagemap_read(m, at, MT_GROUP_PAGES);
+	for (uint32_t i = 0; i < MT_GROUP_PAGES; i++) {
+		uint64_t entry = m->entries[i & (m->part - 1)];
+
+		if (entry & PRESENT)
+			state = state_of(entry);
+		add_run(m, core[i] & 1 ? state : 0, 1);
+	}
+	return 0;
+}
+
+static void add_sampled(struct mt_pagemap *m, uint32_t first)
+{
+	uint32_t same = 1;
+
+	while (same < m->part && !((m->entries[same] ^ m->entries[0]) & WANTED))
+		same++;
+	if (same == m->part) {
+		add_run(m, state_of(m->entries[0]), MT_GROUP_PAGES);
+		return;
+	}
+	if (first)
+		add_run(m, MT_PAGE_LIKE, first);
+	for (uint32_t i = 0; i < m->part; i++)
+		add_run(m, state_of(m->entries[i]), 1);
+	if (first + m->part < MT_GROUP_PAGES)
+		add_run(m, MT_PAGE_LIKE, MT_GROUP_PAGES - m->part - first);
+}
+
+/* core: what is there; NULL: that is sampled, too. */
+static int sample_group(struct mt_pagemap *m, uint64_t at, const uint8_t *core)
+{
+	uint32_t first = sample_at(m, at), there = 0;
+	ssize_t bytes;
+
+	for (uint32_t i = 0; core && i < MT_GROUP_PAGES; i++)
+		there += core[i] & 1;
+	if (core && !there) {
+		add_run(m, 0, MT_GROUP_PAGES);
+		return 0;
+	}
+	bytes = mt_sys_pread(m->fd, m->entries, m->part * sizeof(uint64_t),
+			     ((at >> PAGE_SHIFT) + first) << 3);
+	if (bytes < 0)
+		return (int)bytes;
+	for (uint32_t i = (uint32_t)bytes / 8; i < m->part; i++)
+		m->entries[i] = 0;
+	if (core && there < MT_GROUP_PAGES)
+		return add_expanded(m, at, core);
+	add_sampled(m, first);
+	return 0;
+}
+
+int mt_pagemap_sample(struct mt_pagemap *m, uint64_t start, uint32_t pages)
+{
+	uint64_t end = start + pages * PAGE_BYTES, next;
+	int known = m->part < MT_GROUP_PAGES && ask_core(m, start, pages), error = 0;
+
+	if (m->part == MT_GROUP_PAGES || (m->exact && !known))
+		return mt_pagemap_read(m, start, pages);
+	for (uint64_t at = start; at < end && !error; at = next) {
+		next = (at | (GROUP_BYTES - 1)) + 1;
+		next = next < end ? next : end;
+		if (next - at < GROUP_BYTES || is_huge(m, at))
+			error = mt_pagemap_read(m, at, (uint32_t)((next - at) >> PAGE_SHIFT));
+		else
+			error = sample_group(m, at,
+					     known ? m->core + ((at - start) >> PAGE_SHIFT) : NULL);
+	}
+	return error;
 }
 
 int mt_pagemap_is_full(const struct mt_pagemap *m)

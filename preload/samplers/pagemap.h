@@ -2,6 +2,12 @@
  * The states of pages, read from /proc/PID/pagemap piece by piece and coded as runs. The kernel
  * holds the mmap_lock of the process while it fills one piece, so a piece is small.
  *
+ * It looks at the descriptor of each page for that, a cache miss each: 15 to 25 ms of CPU time for
+ * each GiB. So of a large process a part is read: of each 2 MiB the same few neighbouring pages, at a
+ * place that depends on the address alone. Parents and children then read the same pages, and what
+ * is said of all of them together holds for those exactly. Which pages are there costs little, and
+ * is asked of all.
+ *
  * SPDX-License-Identifier: Apache-2.0
  */
 #ifndef MEMTRACE_PRELOAD_PAGEMAP_H
@@ -10,6 +16,11 @@
 #include <stdint.h>
 
 #define MT_PIECE_PAGES 8192u /* 64 KiB of pagemap, 32 MiB of addresses: 0.13 to 0.5 ms */
+#define MT_GROUP_SHIFT 9
+#define MT_GROUP_PAGES                                                                             \
+	(1u << MT_GROUP_SHIFT) /* a huge page's; of which a part is read: mt_pagemap.part */
+#define MT_SAMPLE_LEAST 16u
+#define MT_SAMPLE_BYTES (UINT64_C(16) << 20) /* and so much of a process, if it has it */
 #define MT_SCAN_REGIONS 512u
 #define MT_RUNS_BYTES (MT_PIECE_PAGES * 3u) /* a piece at its worst: each page another state */
 
@@ -20,13 +31,14 @@ struct mt_scan_region { /* linux/fs.h of 6.7: struct page_region */
 struct mt_pagemap {
 	int fd; /* of /proc/PID/pagemap */
 	int no_scan; /* the kernel has no PAGEMAP_SCAN (before 6.7), or it is not allowed */
+	int by_core; /* mincore() tells what is there: of the process itself, without swap */
+	int exact; /* what is there is to be known of every page, so else all are read */
+	uint32_t part; /* pages that are read in each group: a power of 2, MT_GROUP_PAGES: all */
 	uint64_t entries[MT_PIECE_PAGES];
+	uint8_t core[MT_PIECE_PAGES];
 	struct mt_scan_region regions[MT_SCAN_REGIONS];
 	uint32_t run_state; /* of the open run */
 	uint64_t run_pages;
-	uint64_t resident; /* pages of all pieces since the walk began that were present */
-	uint64_t shared; /* and of these with others: anonymous and not exclusive */
-	uint32_t mixed; /* of the last read: bit i: the i-th 2 MiB of it are not all exclusive */
 	uint64_t seen; /* pages since mt_pagemap_begin() */
 	uint32_t used;
 	uint8_t runs[MT_RUNS_BYTES * 2];
@@ -35,26 +47,23 @@ struct mt_pagemap {
 /* A new list of runs. */
 void mt_pagemap_begin(struct mt_pagemap *m);
 
-/* Adds the states of `pages` pages, at most a piece; start is page aligned. 0 or -errno. Sets bits of
- * `mixed`, which the caller clears, counted from the 2 MiB that `start` lies in. */
+/* Adds the states of `pages` pages, at most a piece; start is page aligned. 0 or -errno. */
 int mt_pagemap_read(struct mt_pagemap *m, uint64_t start, uint32_t pages);
 
 /*
- * As mt_pagemap_read(), of private anonymous memory in a process that was forked just now: cheaper,
- * for the kernel need not look at the pages themselves. That a page is exclusive is seen where a
- * few MiB are: one page in each MiB is asked. Where the kernel can't, it reads.
+ * As mt_pagemap_read(), of private anonymous memory in a process that was forked just now: it is
+ * shared, which is confirmed by one page in each 2 MiB.
  */
 int mt_pagemap_read_forked(struct mt_pagemap *m, uint64_t start, uint32_t pages);
 
-/*
- * As mt_pagemap_read(), where all pages were exclusive at an earlier look and the process did not
- * fork since: what is present is asked, and one page of each 2 MiB whether it still is exclusive.
- * If not, and where pages are huge, it reads.
- */
-int mt_pagemap_read_own(struct mt_pagemap *m, uint64_t start, uint32_t pages);
+/* How many pages of a group are to be read where so many bytes are resident. */
+uint32_t mt_pagemap_part(uint64_t bytes);
 
-/* Pages that are not looked at in this walk. */
-void mt_pagemap_unseen(struct mt_pagemap *m, uint64_t pages);
+/*
+ * As mt_pagemap_read(), of private anonymous memory: m->part pages of each group that lies in it as
+ * a whole; the others are MT_PAGE_LIKE them, or not there. Huge pages are read.
+ */
+int mt_pagemap_sample(struct mt_pagemap *m, uint64_t start, uint32_t pages);
 
 /* Could the runs of one more piece be too many? */
 int mt_pagemap_is_full(const struct mt_pagemap *m);

@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "core/clock.h"
+#include "core/config.h"
 #include "core/mem.h"
 #include "core/state.h"
 #include "out/file.h"
@@ -26,6 +27,7 @@
 #include "sys/sys.h"
 
 #define PAGE_BYTES 4096u
+#define ALIGNED_BYTES (UINT64_C(2) << 20) /* pieces begin there: with whole groups and huge pages */
 #define PAUSE_NS 200000 /* between pieces: lets an mmap of another thread have the lock */
 #define MAX_CPU_NS UINT64_C(2000000000) /* of a walk: then it ends incomplete */
 #define NAME_MAX_BYTES 512u
@@ -44,8 +46,7 @@ struct walk {
 	int shared; /* others may wait for the lock of this memory */
 	int stopped; /* cut short */
 	int forked; /* just now: nearly all of its pages are shared */
-	struct mt_pieces *known; /* NULL: nothing is */
-	uint32_t unpaused; /* pages read since the last rest */
+	uint32_t unpaused; /* pages looked at since the last rest, as if read */
 	uint64_t last_dev, last_inode; /* of the last RANGE with a name */
 	int maps; /* descriptor */
 	uint32_t pid; /* whose; 0: this process */
@@ -205,72 +206,16 @@ static int pause_walk(struct walk *w)
 	return 1;
 }
 
-/* What is all the process's own, of what was just read, need not be read again. */
-static void note_own(struct walk *w, uint64_t start, uint64_t end)
-{
-	uint64_t first = start >> MT_PIECE_SHIFT;
-
-	for (uint64_t i = (start + MT_PIECE_BYTES - 1) >> MT_PIECE_SHIFT; i < end >> MT_PIECE_SHIFT;
-	     i++)
-		if (!(w->map.mixed >> (i - first) & 1))
-			mt_pieces_own(w->known, i);
-}
-
-/* How to look at what is at an address; *end: up to where, at most, that is so. */
-static enum mt_piece_way way_at(struct walk *w, const struct mapping *m, uint64_t at, uint64_t *end)
-{
-	uint64_t piece = at >> MT_PIECE_SHIFT, next = (piece + 1) << MT_PIECE_SHIFT;
-
-	if (!w->known || w->forked || m->inode)
-		return MT_PIECE_READ;
-	*end = next < *end ? next : *end;
-	return mt_pieces_way(w->known, piece,
-			     m->start <= piece << MT_PIECE_SHIFT && next <= m->end);
-}
-
-static int look_at(struct walk *w, const struct mapping *m, uint64_t start, uint64_t end,
-		   enum mt_piece_way way)
+/* Pages of a file are told from copies by looking at each. */
+static int look_at(struct walk *w, const struct mapping *m, uint64_t start, uint64_t end)
 {
 	uint32_t pages = (uint32_t)((end - start) / PAGE_BYTES);
-	int error = 0;
 
-	w->map.mixed = 0;
-	if (way == MT_PIECE_UNSEEN || way == MT_PIECE_UNSEEN_OWN)
-		mt_pagemap_unseen(&w->map, pages);
-	else
-		w->unpaused += pages;
-	if (way == MT_PIECE_UNSEEN)
-		return 0;
-	if (way == MT_PIECE_OWN)
-		error = mt_pagemap_read_own(&w->map, start, pages);
-	else if (w->forked && !m->inode) /* else pages of a file are told from copies by looking */
-		error = mt_pagemap_read_forked(&w->map, start, pages);
-	else if (way == MT_PIECE_READ)
-		error = mt_pagemap_read(&w->map, start, pages);
-	if (!error && w->known && !w->forked && !m->inode)
-		note_own(w, start, end);
-	return error;
-}
-
-/* Stretches that are looked at in one way, as long as one read takes. */
-static void look_at_all(struct walk *w, const struct mapping *m, uint64_t at, uint64_t end)
-{
-	uint64_t next = end;
-	enum mt_piece_way way = way_at(w, m, at, &next), way_next = way;
-
-	while (at < end && !w->stopped) {
-		uint64_t stop = next;
-
-		while (stop < end && way_next == way) {
-			next = end;
-			way_next = way_at(w, m, stop, &next);
-			if (way_next == way)
-				stop = next;
-		}
-		w->stopped |= look_at(w, m, at, stop, way) < 0;
-		at = stop;
-		way = way_next;
-	}
+	if (m->inode)
+		return mt_pagemap_read(&w->map, start, pages);
+	if (w->forked)
+		return mt_pagemap_read_forked(&w->map, start, pages);
+	return mt_pagemap_sample(&w->map, start, pages);
 }
 
 /* Where nothing is for a whole piece, a new RANGE begins after it: so empty space is skipped. */
@@ -286,13 +231,16 @@ static void walk_mapping(struct walk *w, const struct mapping *m)
 			from = mt_pagemap_skip(&w->map, at, m->end);
 			if (from >= m->end)
 				break;
-			from &= ~(MT_PIECE_BYTES - 1);
+			from &= ~(ALIGNED_BYTES - 1);
 			at = from = from > at ? from : at;
 			time = mt_clock_now();
 		}
-		end = (at + MT_PIECE_PAGES * PAGE_BYTES) & ~(MT_PIECE_BYTES - 1);
+		end = (at + MT_PIECE_PAGES * PAGE_BYTES) & ~(ALIGNED_BYTES - 1);
 		end = end < m->end ? end : m->end;
-		look_at_all(w, m, at, end);
+		w->stopped |= look_at(w, m, at, end) < 0;
+		/* Of what is read in part the lock is held for a tenth of the time, piece by piece. */
+		w->unpaused += (uint32_t)((end - at) / PAGE_BYTES) /
+			       (!m->inode && w->map.part < MT_GROUP_PAGES ? 2 : 1);
 		at = end;
 		if (mt_pagemap_is_full(&w->map) ||
 		    (!w->map.run_state && w->map.run_pages >= MT_PIECE_PAGES / 2))
@@ -381,6 +329,31 @@ void mt_pages_same(struct mt_thread *t, uint32_t pid)
 	__atomic_store_n(&walking, 0, __ATOMIC_RELEASE);
 }
 
+/* How the pages are to be looked at: see mt_pagemap_sample(). */
+static void choose(struct walk *w, uint32_t pid, uint64_t rss_pages)
+{
+	char path[64], status[4096];
+	int64_t anon;
+
+	if (pid)
+		mt_fmt(path, sizeof(path), "/proc/%u/status", pid);
+	else
+		mt_fmt(path, sizeof(path), "/proc/self/status");
+	status[0] = '\0';
+	mt_sys_slurp(path, status, sizeof(status));
+	anon = mt_find_field(status, "RssAnon"); /* KiB */
+	/* To mincore() a page in the cache of the swap is there; and a filter of system calls (seccomp)
+	 * may end the process for a call that it does not expect. */
+	w->map.by_core = !pid && mt_find_field(status, "VmSwap") == 0 &&
+			 mt_find_field(status, "Seccomp") == 0;
+	w->map.exact = w->scope == MT_SCAN_ALL;
+	w->map.part = mt_config.cow_touch ? MT_GROUP_PAGES
+					  : mt_pagemap_part(anon >= 0 ? (uint64_t)anon << 10
+								      : rss_pages * PAGE_BYTES);
+	if (w->map.exact && !w->map.by_core)
+		w->map.part = MT_GROUP_PAGES;
+}
+
 static void begin(struct walk *w, enum mt_scan_reason reason, uint32_t pid)
 {
 	char stat[1024];
@@ -390,10 +363,12 @@ static void begin(struct walk *w, enum mt_scan_reason reason, uint32_t pid)
 	rss = stat_field(stat, 24);
 	threads = stat_field(stat, 20);
 	w->shared = threads != 2; /* plus one; not known: maybe */
+	choose(w, pid, rss ? rss - 1 : 0);
 	MT_EMIT(w->t, scan, .time = mt_clock_now(), .id = w->id, .pid = pid, .reason = reason,
 		.page_bytes = PAGE_BYTES, .minflt = stat_field(stat, 10),
 		.rss = rss ? (rss - 1) * PAGE_BYTES + 1 : 0,
-		.brk = pid ? 0 : (uint64_t)mt_sys1(SYS_brk, 0), .scope = w->scope);
+		.brk = pid ? 0 : (uint64_t)mt_sys1(SYS_brk, 0), .scope = w->scope,
+		.part = w->map.part);
 }
 
 static void walk_all(struct walk *w)
@@ -439,8 +414,8 @@ static int64_t walk_with(struct walk *w, enum mt_scan_reason reason, uint32_t pi
 	return w->stopped ? -EAGAIN : (int64_t)took;
 }
 
-static int64_t walk_known(struct mt_thread *t, enum mt_scan_reason reason, enum mt_scan_scope scope,
-			  uint32_t pid, struct mt_pieces *known)
+int64_t mt_pages_walk(struct mt_thread *t, enum mt_scan_reason reason, enum mt_scan_scope scope,
+		      uint32_t pid)
 {
 	struct walk *w;
 	uint32_t idle = 0;
@@ -461,7 +436,6 @@ static int64_t walk_known(struct mt_thread *t, enum mt_scan_reason reason, enum 
 		w->scope = scope;
 		w->pid = pid;
 		w->forked = reason == MT_SCAN_START;
-		w->known = known;
 		w->allocs.scan = w->id;
 		/* What it is going to touch counts from the start: in `rss` as in the pages. */
 		for (size_t at = 0; at < sizeof(*w); at += PAGE_BYTES)
@@ -469,22 +443,8 @@ static int64_t walk_known(struct mt_thread *t, enum mt_scan_reason reason, enum 
 		result = walk_with(w, reason, pid);
 		if (result >= 0 && !pid && scope == MT_SCAN_ALL && reason == MT_SCAN_EXIT)
 			ended = 1;
-		if (known)
-			known->found = w->map.shared;
 		mt_mem_unmap(w, sizeof(*w));
 	}
 	__atomic_store_n(&walking, 0, __ATOMIC_RELEASE);
 	return result;
-}
-
-int64_t mt_pages_walk(struct mt_thread *t, enum mt_scan_reason reason, enum mt_scan_scope scope,
-		      uint32_t pid)
-{
-	return walk_known(t, reason, scope, pid, NULL);
-}
-
-int64_t mt_pages_look(struct mt_thread *t, enum mt_scan_reason reason, uint32_t pid,
-		      struct mt_pieces *known)
-{
-	return walk_known(t, reason, MT_SCAN_PRIVATE, pid, known);
 }

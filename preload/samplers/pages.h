@@ -14,25 +14,17 @@
 
 #include "core/thread.h"
 #include "memtrace/format.h"
-#include "samplers/pieces.h"
 
 /*
- * Walks over process `pid`, 0: this one, and writes what it found into t's stream. Costs about 4 ms
- * of CPU time per GiB that is resident, and 1 ms for 2,000 mappings; ranges that nobody touched cost
- * next to nothing. In a process with threads it sleeps between pieces, so that their mmap never
+ * Walks over process `pid`, 0: this one, and writes what it found into t's stream. Costs 3 to
+ * 5 ms of CPU time per GiB that is resident, and 1 ms for 2,000 mappings; ranges that nobody touched
+ * cost next to nothing. Of large processes a part of the pages is read (pagemap.h). In a process with threads it sleeps between pieces, so that their mmap never
  * waits long; a fork of another thread cuts it short. One walk at a time: a second one is refused.
  *
  * The time it took in ns, or -errno: nothing, or only an incomplete walk, was written.
  */
 int64_t mt_pages_walk(struct mt_thread *t, enum mt_scan_reason reason, enum mt_scan_scope scope,
 		      uint32_t pid);
-
-/*
- * As mt_pages_walk() over what is private, as far as the look that `known` was told to begin needs
- * it. known may be NULL: all.
- */
-int64_t mt_pages_look(struct mt_thread *t, enum mt_scan_reason reason, uint32_t pid,
-		      struct mt_pieces *known);
 
 /*
  * Writes down that the last walk of `pid` (0: this process) by this one still stands: scope

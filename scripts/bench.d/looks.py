@@ -23,7 +23,7 @@ KINDS = {"scattered": "4 KiB pages as they come", "contiguous": "pages of huge p
 PHASES = ("few", "many", "new", "none")
 ROWS = {
     "first": "the first look at a child",
-    "none": "a look at a child of which nothing has changed for 8 looks",
+    "none": "a look at a child of which nothing has changed",
     "few": "a look at a child that copies 200 pages a second",
     "new": "a look at a child that has copied all and uses new memory",
     "many": "a look at a child in the middle of a blow-up",
@@ -55,10 +55,10 @@ def looks_of(trace, faults):
             costs["last"].append(record["cpu_ns"])
         elif scan["reason"] == INTERVAL and scan["scope"]:
             phase = sum(scan["minflt"] - 1 > f for f in faults[:3])
-            if phase in seen:
-                costs[PHASES[phase]].append(record["cpu_ns"])
+            name = PHASES[phase]
+            if phase in seen and (scan["scope"] == NONE) == (name == "none"):
+                costs[name].append(record["cpu_ns"])
             seen.add(phase)
-    costs["none"] = costs["none"][-1:]  # when all pieces have had their turn
     return costs
 
 

@@ -58,7 +58,7 @@ static void be_child(char *region, size_t pages, const char *what, double second
 	for (size_t i = 0; i < (forks ? pages : pages / 4); i++)
 		region[i * PAGE]++;
 	rest(seconds);
-	/* Fewer than a 64th of what is shared, and no piece of 2 MiB with more than a few. */
+	/* No 2 MiB with more than a few. */
 	for (size_t i = 0; i < pages / 128 && !forks; i++)
 		region[(pages / 4 + i * 96) * PAGE]++;
 	if (forks && (child = fork()) == 0) {

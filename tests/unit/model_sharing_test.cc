@@ -44,6 +44,7 @@ struct Look {
 	uint64_t complete = 1;
 	uint64_t scope = MT_SCAN_PRIVATE;
 	uint64_t flags = 0;
+	uint64_t part = 512;
 };
 
 void Put(Stream &s, const Look &look)
@@ -60,6 +61,7 @@ void Put(Stream &s, const Look &look)
 	scan.page_bytes = kPage;
 	scan.minflt = look.faults ? look.faults + 1 : 0;
 	scan.scope = look.scope;
+	scan.part = look.part;
 	s.put(scan);
 	for (const Pages &run : look.runs) {
 		p = mt_put_varint(p, run.state);
@@ -124,41 +126,47 @@ TEST(Sharing, WhatWasNotThereAtTheForkIsNewAndNotCopied)
 	EXPECT_EQ(CowOf(run, 200).shared, 10 * kPage);
 }
 
-/* Each walk leaves something out that one before it found, or that was shared at the start. */
-TEST(Sharing, WhatAWalkLeavesOutIsAsTheLastOneFoundIt)
+/* Groups of 512: the first has its sample in the middle, the second at its end, the third is told. */
+TEST(Sharing, PagesThatWereNotReadAreAsThoseOfTheirGroupThatWere)
 {
 	TraceWriter w;
 	Stream &parent = w.process(Root());
 	Stream &child = w.fork(parent, 10, 200);
+	Look last = { 20,
+		      MT_SCAN_EXIT,
+		     { { MT_PAGE_LIKE, 128 },
+		       { kOwn, 4 },
+		       { kShared, 12 },
+		       { MT_PAGE_LIKE, 368 + 496 },
+		       { 0, 8 },
+		       { kOwn, 8 },
+		       { kOwn, 100 },
+		       { kShared, 412 } } };
 
-	Put(child, { 11, MT_SCAN_START, { { kShared, 100 } } });
-	Put(child, { 20, MT_SCAN_INTERVAL, { { kOwn, 30 }, { MT_PAGE_UNSEEN, 60 }, { 0, 10 } } });
-	Put(child, { 25, MT_SCAN_INTERVAL, { { kOwn, 99 } }, 0, 0, 0 }); /* cut short */
-	Put(child, { 30,
-		     MT_SCAN_INTERVAL,
-		     { { MT_PAGE_UNSEEN, 50 }, { kOwn, 7 }, { MT_PAGE_UNSEEN, 63 } } });
-	/* Killed. */
+	last.part = 16;
+	Put(child, { 11, MT_SCAN_START, { { kShared, 1536 } } });
+	Put(child, last);
 	Replayed run(w);
 	const process_cow &cow = CowOf(run, 200);
 
-	EXPECT_EQ(cow.shared, 100 * kPage) << "10 are gone, 20 were never there";
-	EXPECT_EQ(cow.copied, 37 * kPage);
-	EXPECT_EQ(cow.scan_time, 30);
-	ASSERT_EQ(cow.point_count, 3u);
-	EXPECT_EQ(cow.points[1].copied, 30 * kPage);
+	EXPECT_EQ(cow.shared, 1536 * kPage);
+	EXPECT_EQ(cow.copied, (512 / 4 + 512 / 2 + 100) * kPage);
+	/* 1.96 x the root of 3 groups x 484/1536 x 1052/1536 x 31/32, x 512 pages. */
+	EXPECT_NEAR((double)cow.copied_error, 1.96 * 0.7921 * 512 * kPage, 512 * kPage / 100.0);
 }
 
-TEST(Sharing, AWalkThatLeavesOutWhatNoneBeforeItFoundIsNotUsed)
+TEST(Sharing, AGroupOfWhichNothingWasReadIsDamage)
 {
 	TraceWriter w;
 	Stream &parent = w.process(Root());
 	Stream &child = w.fork(parent, 10, 200);
 
-	Put(child, { 20, MT_SCAN_INTERVAL, { { kOwn, 30 }, { MT_PAGE_UNSEEN, 60 } } });
-	Put(child, { 30, MT_SCAN_INTERVAL, { { kOwn, 40 } } });
+	Put(child, { 20, MT_SCAN_INTERVAL, { { kOwn, 512 }, { MT_PAGE_LIKE, 512 } } });
+	Put(child, { 30, MT_SCAN_INTERVAL, { { kOwn, 40 }, { MT_PAGE_LIKE, 60 } } });
 	Replayed run(w);
 
 	EXPECT_EQ(CowOf(run, 200).point_count, 1u);
+	EXPECT_EQ(CowOf(run, 200).copied_error, 0u);
 }
 
 TEST(Sharing, MemoryThatTheChildMappedItselfIsNew)
