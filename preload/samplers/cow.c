@@ -37,8 +37,7 @@
 /* A walk that stands in the trace. */
 struct looked_at {
 	uint32_t pid;
-	uint64_t
-		tag; /* forks when it began: another number means that pages may be shared anew; 0: none */
+	uint64_t tag; /* forks when it began: after others pages may be shared anew; 0: none */
 	uint64_t faults; /* of the process then; 0: not known */
 };
 

@@ -7,6 +7,7 @@
  */
 #include "samplers/pagemap.h"
 
+#include <errno.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
@@ -59,6 +60,21 @@ static long scan_first(const struct mt_pagemap *m, uint64_t start, uint64_t end,
 				   .return_mask = any };
 
 	return mt_sys3(SYS_ioctl, m->fd, SCAN_IOCTL, &a);
+}
+
+/* Regions of [start, end) that have any of the categories, to m->regions. How many, or -errno; as many
+ * as fit: ask again from the end of the last one. */
+static long scan(struct mt_pagemap *m, uint64_t start, uint64_t end, uint64_t any, uint64_t tell)
+{
+	struct scan_argument a = { .size = sizeof(a),
+				   .start = start,
+				   .end = end,
+				   .vec = (uint64_t)(uintptr_t)m->regions,
+				   .vec_len = MT_SCAN_REGIONS,
+				   .anyof_mask = any,
+				   .return_mask = tell };
+
+	return m->no_scan ? -ENOSYS : mt_sys3(SYS_ioctl, m->fd, SCAN_IOCTL, &a);
 }
 
 uint64_t mt_pagemap_skip(struct mt_pagemap *m, uint64_t start, uint64_t end)
@@ -145,6 +161,42 @@ static void add_entries(struct mt_pagemap *m, uint64_t entry, uint64_t start, ui
 		add_run(m, state, to - from);
 }
 
+/* Is a page of zeros among these? To mincore() it is a page as any, to pagemap one of several owners. */
+static int has_zeros(const struct mt_pagemap *m, uint64_t at, uint32_t pages)
+{
+	struct mt_scan_region found;
+
+	return !m->no_scan && scan_first(m, at, at + pages * PAGE_BYTES, SCAN_IS_ZERO, &found) == 1;
+}
+
+/* Pages that may be others', too, or one of the kernel's pages of zeros; a huge one is said to be a file's. */
+static int has_shared(const struct mt_pagemap *m, uint32_t pages)
+{
+	for (uint32_t i = 0; i < pages; i++)
+		if ((m->entries[i] & (PRESENT | EXCLUSIVE)) == PRESENT)
+			return 1;
+	return 0;
+}
+
+/* A page of zeros that was only read takes no memory, and is nobody's: as if it were not there. */
+static void drop_zeros(struct mt_pagemap *m, uint64_t start, uint32_t pages)
+{
+	uint64_t at = start, end = start + pages * PAGE_BYTES;
+	long n = MT_SCAN_REGIONS;
+
+	while (at < end && n == (long)MT_SCAN_REGIONS) {
+		n = scan(m, at, end, SCAN_IS_ZERO, SCAN_IS_ZERO);
+		for (long i = 0; i < n; i++) {
+			const struct mt_scan_region *r = &m->regions[i];
+
+			if (r->start < at || r->end > end || r->end <= r->start)
+				continue;
+			for (at = r->start; at < r->end; at += PAGE_BYTES)
+				m->entries[(at - start) >> PAGE_SHIFT] = 0;
+		}
+	}
+}
+
 int mt_pagemap_read(struct mt_pagemap *m, uint64_t start, uint32_t pages)
 {
 	ssize_t bytes = mt_sys_pread(m->fd, m->entries, (size_t)pages * sizeof(uint64_t),
@@ -153,6 +205,8 @@ int mt_pagemap_read(struct mt_pagemap *m, uint64_t start, uint32_t pages)
 
 	if (bytes < 0)
 		return (int)bytes;
+	if (m->anonymous && has_shared(m, n))
+		drop_zeros(m, start, n);
 	while (from < n) {
 		uint64_t entry = m->entries[from] & WANTED;
 		uint32_t to = from + 1;
@@ -175,8 +229,11 @@ int mt_pagemap_read(struct mt_pagemap *m, uint64_t start, uint32_t pages)
  */
 static int ask_core(struct mt_pagemap *m, uint64_t start, uint32_t pages)
 {
-	return m->by_core &&
-	       mt_sys3(SYS_mincore, start, (uint64_t)pages * PAGE_BYTES, m->core) == 0;
+	if (!m->by_core || mt_sys3(SYS_mincore, start, pages * PAGE_BYTES, m->core) != 0)
+		return 0;
+	for (uint32_t i = 0; i < pages; i++)
+		m->there += m->core[i] & 1;
+	return 1;
 }
 
 /* Is this page, which is there, exclusive and no part of a huge page? */
@@ -210,7 +267,6 @@ static int add_forked(struct mt_pagemap *m, uint64_t at, uint64_t end)
 	return error;
 }
 
-/* A page of zeros that was only read is not shared with anybody: writing to it copies nothing. */
 static int add_region(struct mt_pagemap *m, const struct mt_scan_region *r)
 {
 	if (r->categories & SCAN_IS_PRESENT && !(r->categories & SCAN_IS_ZERO))
@@ -223,15 +279,8 @@ static int add_region(struct mt_pagemap *m, const struct mt_scan_region *r)
 static int scan_forked(struct mt_pagemap *m, uint64_t at, uint64_t end)
 {
 	while (at < end) {
-		struct scan_argument a = { .size = sizeof(a),
-					   .start = at,
-					   .end = end,
-					   .vec = (uint64_t)(uintptr_t)m->regions,
-					   .vec_len = MT_SCAN_REGIONS,
-					   .anyof_mask = SCAN_IS_PRESENT | SCAN_IS_SWAPPED,
-					   .return_mask = SCAN_IS_PRESENT | SCAN_IS_SWAPPED |
-							  SCAN_IS_ZERO };
-		long n = m->no_scan ? -1 : mt_sys3(SYS_ioctl, m->fd, SCAN_IOCTL, &a);
+		long n = scan(m, at, end, SCAN_IS_PRESENT | SCAN_IS_SWAPPED,
+			      SCAN_IS_PRESENT | SCAN_IS_SWAPPED | SCAN_IS_ZERO);
 
 		if (n < 0)
 			return mt_pagemap_read(m, at, (uint32_t)((end - at) >> PAGE_SHIFT));
@@ -254,17 +303,6 @@ static int scan_forked(struct mt_pagemap *m, uint64_t at, uint64_t end)
 	return 0;
 }
 
-/* Is there a page of zeros among some that are there? To mincore() it is a page as any. */
-static int has_zeros(const struct mt_pagemap *m, uint64_t at, uint64_t end)
-{
-	struct mt_scan_region found;
-	uint64_t most = MT_SAMPLE_LEAST * PAGE_BYTES;
-	uint64_t first = end - at > most ? at + ((end - at - most) / 2 & ~(PAGE_BYTES - 1)) : at;
-
-	return scan_first(m, first, end - first > most ? first + most : end, SCAN_IS_ZERO,
-			  &found) != 0;
-}
-
 int mt_pagemap_read_forked(struct mt_pagemap *m, uint64_t start, uint32_t pages)
 {
 	int error = 0;
@@ -274,13 +312,15 @@ int mt_pagemap_read_forked(struct mt_pagemap *m, uint64_t start, uint32_t pages)
 	for (uint32_t from = 0, to; from < pages && !error; from = to) {
 		uint64_t at = start + from * PAGE_BYTES;
 		uint32_t group = from + (uint32_t)((GROUP_BYTES - at % GROUP_BYTES) >> PAGE_SHIFT);
+		uint32_t some;
 
 		for (to = from + 1;
 		     to < pages && to < group && !((m->core[to] ^ m->core[from]) & 1);)
 			to++;
+		some = to - from < MT_SAMPLE_LEAST ? to - from : MT_SAMPLE_LEAST;
 		if (!(m->core[from] & 1))
 			add_run(m, 0, to - from);
-		else if (has_zeros(m, at, start + to * PAGE_BYTES))
+		else if (has_zeros(m, at + (to - from - some) / 2 * PAGE_BYTES, some))
 			error = scan_forked(m, at, start + to * PAGE_BYTES);
 		else
 			error = add_forked(m, at, start + to * PAGE_BYTES);
@@ -364,6 +404,8 @@ static int sample_group(struct mt_pagemap *m, uint64_t at, const uint8_t *core)
 		return (int)bytes;
 	for (uint32_t i = (uint32_t)bytes / 8; i < m->part; i++)
 		m->entries[i] = 0;
+	if (has_shared(m, m->part) && has_zeros(m, at + first * PAGE_BYTES, m->part))
+		return mt_pagemap_read(m, at, MT_GROUP_PAGES);
 	if (core && there < MT_GROUP_PAGES)
 		return add_expanded(m, at, core);
 	add_sampled(m, first);

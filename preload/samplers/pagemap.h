@@ -17,10 +17,9 @@
 
 #define MT_PIECE_PAGES 8192u /* 64 KiB of pagemap, 32 MiB of addresses: 0.13 to 0.5 ms */
 #define MT_GROUP_SHIFT 9
-#define MT_GROUP_PAGES                                                                             \
-	(1u << MT_GROUP_SHIFT) /* a huge page's; of which a part is read: mt_pagemap.part */
-#define MT_SAMPLE_LEAST 16u
-#define MT_SAMPLE_BYTES (UINT64_C(16) << 20) /* and so much of a process, if it has it */
+#define MT_GROUP_PAGES (1u << MT_GROUP_SHIFT) /* a huge page's: of these some are read */
+#define MT_SAMPLE_LEAST 16u /* so many, or more */
+#define MT_SAMPLE_BYTES (UINT64_C(16) << 20) /* and about so much of a process, if it has it */
 #define MT_SCAN_REGIONS 512u
 #define MT_RUNS_BYTES (MT_PIECE_PAGES * 3u) /* a piece at its worst: each page another state */
 
@@ -31,6 +30,7 @@ struct mt_scan_region { /* linux/fs.h of 6.7: struct page_region */
 struct mt_pagemap {
 	int fd; /* of /proc/PID/pagemap */
 	int no_scan; /* the kernel has no PAGEMAP_SCAN (before 6.7), or it is not allowed */
+	int anonymous; /* what is read is no file's: pages of zeros may be among it */
 	int by_core; /* mincore() tells what is there: of the process itself, without swap */
 	int exact; /* what is there is to be known of every page, so else all are read */
 	uint32_t part; /* pages that are read in each group: a power of 2, MT_GROUP_PAGES: all */
@@ -39,6 +39,7 @@ struct mt_pagemap {
 	struct mt_scan_region regions[MT_SCAN_REGIONS];
 	uint32_t run_state; /* of the open run */
 	uint64_t run_pages;
+	uint64_t there; /* pages that mincore() said to be there since the walk began */
 	uint64_t seen; /* pages since mt_pagemap_begin() */
 	uint32_t used;
 	uint8_t runs[MT_RUNS_BYTES * 2];

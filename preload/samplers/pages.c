@@ -31,6 +31,9 @@
 #define PAUSE_NS 200000 /* between pieces: lets an mmap of another thread have the lock */
 #define MAX_CPU_NS UINT64_C(2000000000) /* of a walk: then it ends incomplete */
 #define NAME_MAX_BYTES 512u
+/* The kernel's counters lag by some pages of each CPU, and what was allocated since they were read. */
+#define ZEROS_SHARE 64
+#define ZEROS_BYTES (UINT64_C(1) << 20)
 
 struct mapping {
 	uint64_t start, end, offset, dev, inode;
@@ -47,6 +50,7 @@ struct walk {
 	int stopped; /* cut short */
 	int forked; /* just now: nearly all of its pages are shared */
 	uint32_t unpaused; /* pages looked at since the last rest, as if read */
+	uint64_t anon; /* resident, bytes; 0: not known */
 	uint64_t last_dev, last_inode; /* of the last RANGE with a name */
 	int maps; /* descriptor */
 	uint32_t pid; /* whose; 0: this process */
@@ -61,6 +65,7 @@ void (*mt_pages_before)(void);
 static uint32_t walking; /* atomic */
 static uint64_t walks; /* of this process, so far */
 static int ended;
+static int has_zeros; /* much memory shows the kernel's page of zeros */
 
 int mt_pages_ended(void)
 {
@@ -211,6 +216,7 @@ static int look_at(struct walk *w, const struct mapping *m, uint64_t start, uint
 {
 	uint32_t pages = (uint32_t)((end - start) / PAGE_BYTES);
 
+	w->map.anonymous = !m->inode;
 	if (m->inode)
 		return mt_pagemap_read(&w->map, start, pages);
 	if (w->forked)
@@ -350,7 +356,8 @@ static void choose(struct walk *w, uint32_t pid, uint64_t rss_pages)
 	w->map.part = mt_config.cow_touch ? MT_GROUP_PAGES
 					  : mt_pagemap_part(anon >= 0 ? (uint64_t)anon << 10
 								      : rss_pages * PAGE_BYTES);
-	if (w->map.exact && !w->map.by_core)
+	w->anon = anon > 0 ? (uint64_t)anon << 10 : 0;
+	if (w->map.exact && (has_zeros || !w->map.by_core))
 		w->map.part = MT_GROUP_PAGES;
 }
 
@@ -394,6 +401,21 @@ static void walk_all(struct walk *w)
 		mt_allocs_close(&w->allocs);
 }
 
+/*
+ * Pages of zeros that a part of the pages has not shown: more is there than the kernel counts as
+ * anonymous. Then this walk does not count, and pages are read one by one from now on.
+ */
+static void look_for_zeros(struct walk *w)
+{
+	uint64_t there = w->map.there * PAGE_BYTES;
+
+	if (!w->map.exact || w->map.part == MT_GROUP_PAGES || !w->anon ||
+	    there <= w->anon + w->anon / ZEROS_SHARE + ZEROS_BYTES)
+		return;
+	has_zeros = 1;
+	w->stopped = 1;
+}
+
 static int64_t walk_with(struct walk *w, enum mt_scan_reason reason, uint32_t pid)
 {
 	uint64_t took;
@@ -404,6 +426,7 @@ static int64_t walk_with(struct walk *w, enum mt_scan_reason reason, uint32_t pi
 	w->stopped = w->map.fd < 0 ? w->map.fd : w->maps < 0 ? w->maps : 0;
 	begin(w, reason, pid);
 	walk_all(w);
+	look_for_zeros(w);
 	if (w->maps >= 0)
 		mt_sys_close(w->maps);
 	if (w->map.fd >= 0)
@@ -414,12 +437,34 @@ static int64_t walk_with(struct walk *w, enum mt_scan_reason reason, uint32_t pi
 	return w->stopped ? -EAGAIN : (int64_t)took;
 }
 
+static int64_t walk_once(struct mt_thread *t, enum mt_scan_reason reason, enum mt_scan_scope scope,
+			 uint32_t pid)
+{
+	struct walk *w = mt_mem_map(sizeof(*w));
+	int64_t result;
+
+	if (!w)
+		return -ENOMEM;
+	w->t = t;
+	w->id = ++walks;
+	w->scope = scope;
+	w->pid = pid;
+	w->forked = reason == MT_SCAN_START;
+	w->allocs.scan = w->id;
+	/* What it is going to touch counts from the start: in `rss` as in the pages. */
+	for (size_t at = 0; at < sizeof(*w); at += PAGE_BYTES)
+		((volatile char *)w)[at] = ((volatile char *)w)[at];
+	result = walk_with(w, reason, pid);
+	mt_mem_unmap(w, sizeof(*w));
+	return result;
+}
+
 int64_t mt_pages_walk(struct mt_thread *t, enum mt_scan_reason reason, enum mt_scan_scope scope,
 		      uint32_t pid)
 {
-	struct walk *w;
+	int known_zeros = has_zeros;
 	uint32_t idle = 0;
-	int64_t result = -ENOMEM;
+	int64_t result;
 
 	if (mt_file.stopped)
 		return -EPERM;
@@ -427,24 +472,13 @@ int64_t mt_pages_walk(struct mt_thread *t, enum mt_scan_reason reason, enum mt_s
 		return -ENOTSUP;
 	if (!__atomic_compare_exchange_n(&walking, &idle, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 		return -EBUSY;
-	w = mt_mem_map(sizeof(*w));
-	if (w) {
-		if (!pid && mt_pages_before && reason != MT_SCAN_START)
-			mt_pages_before();
-		w->t = t;
-		w->id = ++walks;
-		w->scope = scope;
-		w->pid = pid;
-		w->forked = reason == MT_SCAN_START;
-		w->allocs.scan = w->id;
-		/* What it is going to touch counts from the start: in `rss` as in the pages. */
-		for (size_t at = 0; at < sizeof(*w); at += PAGE_BYTES)
-			((volatile char *)w)[at] = ((volatile char *)w)[at];
-		result = walk_with(w, reason, pid);
-		if (result >= 0 && !pid && scope == MT_SCAN_ALL && reason == MT_SCAN_EXIT)
-			ended = 1;
-		mt_mem_unmap(w, sizeof(*w));
-	}
+	if (!pid && mt_pages_before && reason != MT_SCAN_START)
+		mt_pages_before();
+	result = walk_once(t, reason, scope, pid);
+	if (result == -EAGAIN && has_zeros != known_zeros)
+		result = walk_once(t, reason, scope, pid);
+	if (result >= 0 && !pid && scope == MT_SCAN_ALL && reason == MT_SCAN_EXIT)
+		ended = 1;
 	__atomic_store_n(&walking, 0, __ATOMIC_RELEASE);
 	return result;
 }

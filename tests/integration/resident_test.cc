@@ -209,6 +209,28 @@ TEST(Resident, OtherAllocatorsAreNamedAndNotTakenForGlibc)
 		GTEST_SKIP() << "none of them is installed";
 }
 
+// Memory that was only read is none: RSS is without it, and so is what is explained of it.
+TEST(Resident, PagesOfZerosAreNotThere)
+{
+	const struct {
+		const char *kind, *mib, *written;
+	} cases[] = { { "pages", "8", "64" },	{ "pages", "256", "0" },  { "pages", "256", "512" },
+		      { "pages", "256", "200" }, { "huge", "64", "0" } };
+
+	for (auto &c : cases) {
+		SCOPED_TRACE(std::string(c.kind) + " " + c.mib + " " + c.written);
+		TempDir dir;
+		Result result = Execute(Program(dir, "zeros", { c.kind, c.mib, c.written }));
+		auto facts = Facts(result.out, "zeros");
+
+		ASSERT_EQ(facts.size(), 1u) << Describe(result);
+		Json report = Report(dir.File("trace.bin")), rss = AtEnd(report, "rss");
+		/* A process of 2 MiB has 4 % of it from the loader: ExpectExplained() asks for 3. */
+		EXPECT_NEAR(rss["rss_bytes"].Number(), rss["vmrss_bytes"].Number(), 1 << 20);
+		EXPECT_NEAR(rss["parts"]["live"].Number(), facts[0]["written"], 1 << 20);
+	}
+}
+
 TEST(Resident, PlainPythonIsExplained)
 {
 	const char script[] =

@@ -95,6 +95,7 @@ States Read(const Region &r, const How &how)
 
 	m->fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	m->part = how.part;
+	m->anonymous = 1;
 	m->by_core = how.by_core;
 	m->exact = how.exact;
 	m->no_scan = how.no_scan;
@@ -258,7 +259,7 @@ TEST(Pagemap, AForkedChildsPagesAreShared)
 	});
 }
 
-TEST(Pagemap, ZerosThatWereOnlyReadAreNotShared)
+TEST(Pagemap, ZerosThatWereOnlyReadAreNotThere)
 {
 	Region r;
 	volatile char sum = 0;
@@ -266,12 +267,18 @@ TEST(Pagemap, ZerosThatWereOnlyReadAreNotShared)
 	r.Drop(1024, 2048);
 	for (size_t i = 1024; i < 2048; i++)
 		sum = (char)(sum + r.at[i * kPage]);
+	for (uint32_t part : { 16u, 128u, 512u }) {
+		States s = Read(r, { mt_pagemap_sample, part });
+
+		if (s.Count(kShared, 1024, 2048) == 1024)
+			GTEST_SKIP() << "the kernel does not tell pages of zeros";
+		EXPECT_EQ(s.Count(0), 1024u) << part;
+		EXPECT_EQ(s.Count(kOwn), r.pages - 1024) << part;
+	}
 	InChild([&] {
 		for (int by_core : { 1, 0 }) {
 			States s = Read(r, { mt_pagemap_read_forked, 512, by_core });
 
-			if (s.Count(kShared, 1024, 2048) == 1024)
-				GTEST_SKIP() << "the kernel does not tell pages of zeros";
 			EXPECT_EQ(s.Count(0), 1024u);
 			EXPECT_EQ(s.Count(kShared), r.pages - 1024);
 		}
