@@ -26,6 +26,7 @@
 #define HUGE_PAGES 512u /* of 4 KiB in a huge page of x86-64 */
 
 #define GROUP_BYTES (MT_GROUP_PAGES * PAGE_BYTES)
+#define FORKED_BYTES (UINT64_C(1) << 20) /* one page of as many is asked after a fork */
 
 /* linux/fs.h of 6.7; older headers don't have it. */
 struct scan_argument {
@@ -246,14 +247,14 @@ static int is_own(struct mt_pagemap *m, uint64_t address)
 	return (entry & (PRESENT | FILE_PAGE | EXCLUSIVE)) == (PRESENT | EXCLUSIVE);
 }
 
-/* A stretch of pages that are there, of a process that was just forked: those of a group are shared
+/* A stretch of pages that are there, of a process that was just forked: those of a MiB are shared
  * unless their middle is not. */
 static int add_forked(struct mt_pagemap *m, uint64_t at, uint64_t end)
 {
 	int error = 0;
 
 	while (at < end && !error) {
-		uint64_t next = (at | (GROUP_BYTES - 1)) + 1;
+		uint64_t next = (at | (FORKED_BYTES - 1)) + 1;
 		uint32_t pages;
 
 		next = next < end ? next : end;

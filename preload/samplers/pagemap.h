@@ -53,7 +53,7 @@ int mt_pagemap_read(struct mt_pagemap *m, uint64_t start, uint32_t pages);
 
 /*
  * As mt_pagemap_read(), of private anonymous memory in a process that was forked just now: it is
- * shared, which is confirmed by one page in each 2 MiB.
+ * shared, which is confirmed by one page in each MiB.
  */
 int mt_pagemap_read_forked(struct mt_pagemap *m, uint64_t start, uint32_t pages);
 
