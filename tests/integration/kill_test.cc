@@ -171,7 +171,11 @@ TEST_F(Kill, TraceCanBeReadWhileItIsWritten)
 
 		EXPECT_EQ(truth.error, "");
 		for (size_t i = 0; i < before.size(); i++) {
-			EXPECT_GE(recorded[i].allocations, before[i].allocations) << look;
+			/* A block freed between the reads of counters and of the nursery is on its way
+			 * from one to the other (FORMAT.md 3.7). */
+			EXPECT_GE(recorded[i].allocations,
+				  before[i].allocations - (after[i].frees - before[i].frees))
+				<< look;
 			EXPECT_LE(recorded[i].allocations, after[i].allocations + 1) << look;
 		}
 		usleep(30000);
