@@ -154,29 +154,40 @@ static bool is_passed_over(const struct ahead *a, const struct mt_record *r)
 	return ahead_has(r) || (r->id == MT_EV_FOLD && ahead_is_too_young(a, &r->u.fold));
 }
 
+static inline void head_place(struct head *h, uint64_t time, enum merge_part part)
+{
+	h->part = (uint8_t)part;
+	if (time > h->place)
+		h->place = time;
+	h->rank = rank_of(h);
+}
+
+/* The cursor has read a record. */
+static inline void head_record(struct head *h)
+{
+	h->read = true;
+	head_place(h, h->cursor.time,
+		   takes_two_parts(&h->cursor.record) ? PART_FREE : PART_WHOLE);
+}
+
 /* The next event of the cursor alone. */
 static void cursor_advance(struct head *h)
 {
 	uint64_t time;
 
 	if (h->read && h->part == PART_FREE) {
-		h->part = PART_ALLOC;
 		if (__builtin_add_overflow(h->cursor.time, took(&h->cursor.record), &time))
 			time = h->place; /* damaged: no order to keep */
-	} else {
-		do {
-			if (!cursor_next(&h->cursor)) {
-				h->done = true;
-				return;
-			}
-		} while (h->ahead && is_passed_over(h->ahead, &h->cursor.record));
-		h->read = true;
-		h->part = takes_two_parts(&h->cursor.record) ? PART_FREE : PART_WHOLE;
-		time = h->cursor.time;
+		head_place(h, time, PART_ALLOC);
+		return;
 	}
-	if (time > h->place)
-		h->place = time;
-	h->rank = rank_of(h);
+	do {
+		if (!cursor_next(&h->cursor)) {
+			h->done = true;
+			return;
+		}
+	} while (h->ahead && is_passed_over(h->ahead, &h->cursor.record));
+	head_record(h);
 }
 
 /* What comes before the cursor's event: records that stand later than their time; at last cells. */
@@ -230,10 +241,30 @@ static void head_close(struct merge *m, struct head *h)
 	m->heap[0] = m->heap[--m->count];
 }
 
+/*
+ * Most events: the stream that had the last one has a record more, and nothing else to come before
+ * it. The top has moved on then.
+ */
+static inline void top_advance(struct merge *m)
+{
+	struct head *h = &m->heads[m->heap[0].head];
+
+	if (h->ahead || h->part == PART_FREE || !cursor_next(&h->cursor))
+		return;
+	head_record(h);
+	m->heap[0].time = h->place;
+	m->heap[0].rank = h->rank;
+	m->at_top = false;
+	if (m->second && before(m->second, &m->heap[0]))
+		settle(m);
+}
+
 bool merge_next(struct merge *m, struct merge_event *e)
 {
 	struct head *h;
 
+	if (m->at_top)
+		top_advance(m);
 	for (;;) {
 		if (!m->count)
 			return false;
