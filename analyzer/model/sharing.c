@@ -6,7 +6,6 @@
  */
 #include "model/sharing.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "model/tally.h"
@@ -171,21 +170,6 @@ static uint64_t copied_bytes(const struct tally *t, uint64_t early, const struct
 	       early * t->page;
 }
 
-/*
- * Of each group of pages a part was read, and the others were taken to be like them. Worst is a copy
- * of whole groups but for where they were read, or of just that: then each group counts as one draw
- * of a binomial distribution. Cochran, Sampling Techniques, 3rd ed., 3.2, with 1.96 standard errors.
- */
-static uint64_t copied_error(const struct tally *t, const struct page_walk *w)
-{
-	double groups = (double)t->shared / PAGE_GROUP;
-	double share = t->shared ? (double)t->copied / (double)t->shared : 0;
-	double unread = 1 - (double)w->part / PAGE_GROUP;
-
-	return (uint64_t)(1.96 * sqrt(groups * share * (1 - share) * unread) * PAGE_GROUP *
-			  (double)t->page);
-}
-
 static void settle_points(const struct proc *p, struct process_cow *cow)
 {
 	const struct sharing *s = p->sharing;
@@ -219,7 +203,7 @@ static void settle(struct builder *b, struct proc *p)
 	cow->by_relative = last->pid != 0;
 	cow->shared = t.shared * t.page;
 	cow->copied = copied_bytes(&t, early, last);
-	cow->copied_error = copied_error(&t, last);
+	cow->copied_error = (uint64_t)(1.96 * t.error * (double)t.page); /* 95 % of a normal one */
 	cow->eager = (t.eager - early) * t.page;
 	pinned_charge(s, &t, cow);
 	cow->unknown = t.unknown * t.page;

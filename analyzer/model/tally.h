@@ -20,6 +20,13 @@ struct tally {
 	uint64_t page;
 	bool has_baseline;
 	uint64_t shared, copied, eager, unknown; /* pages */
+	double error; /* of copied: one standard error of not reading all pages */
+	struct {
+		uint64_t at; /* the one that is open */
+		double copied, last; /* pages of it, and of the one before */
+		double squares; /* of the differences between neighbours */
+		uint64_t count;
+	} groups; /* of PAGE_GROUP pages, some of which were shared */
 	VEC(struct span) spans, eager_spans; /* copied; by the fork itself */
 	bool wants_backing;
 	VEC(struct cow_backing) backing; /* site: of `owners` */

@@ -166,8 +166,7 @@ static inline void head_place(struct head *h, uint64_t time, enum merge_part par
 static inline void head_record(struct head *h)
 {
 	h->read = true;
-	head_place(h, h->cursor.time,
-		   takes_two_parts(&h->cursor.record) ? PART_FREE : PART_WHOLE);
+	head_place(h, h->cursor.time, takes_two_parts(&h->cursor.record) ? PART_FREE : PART_WHOLE);
 }
 
 /* The next event of the cursor alone. */

@@ -19,7 +19,7 @@
 #define MT_GROUP_SHIFT 9
 #define MT_GROUP_PAGES (1u << MT_GROUP_SHIFT) /* a huge page's: of these some are read */
 #define MT_SAMPLE_LEAST 16u /* so many, or more */
-#define MT_SAMPLE_BYTES (UINT64_C(16) << 20) /* and about so much of a process, if it has it */
+#define MT_SAMPLE_BYTES (UINT64_C(32) << 20) /* and about so much of a process, if it has it */
 #define MT_SCAN_REGIONS 512u
 #define MT_RUNS_BYTES (MT_PIECE_PAGES * 3u) /* a piece at its worst: each page another state */
 

@@ -14,7 +14,7 @@ import settings
 import tools
 from table import figure
 
-MIB = 1024 if settings.FULL else 256
+MIB = 1024 if settings.FULL else 512
 PHASE = 4 if settings.FULL else 1.5  # seconds
 GIB = 1 << 30
 START, INTERVAL, EXIT = 0, 1, 2  # SCAN.reason

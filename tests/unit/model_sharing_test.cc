@@ -151,8 +151,8 @@ TEST(Sharing, PagesThatWereNotReadAreAsThoseOfTheirGroupThatWere)
 
 	EXPECT_EQ(cow.shared, 1536 * kPage);
 	EXPECT_EQ(cow.copied, (512 / 4 + 512 / 2 + 100) * kPage);
-	/* 1.96 x the root of 3 groups x 484/1536 x 1052/1536 x 31/32, x 512 pages. */
-	EXPECT_NEAR((double)cow.copied_error, 1.96 * 0.7921 * 512 * kPage, 512 * kPage / 100.0);
+	/* 128, 256 and 100: 1.96 x the root of 31/32 x 3/4 x (128^2 + 156^2) pages. */
+	EXPECT_NEAR((double)cow.copied_error, 1.96 * 172.0 * kPage, kPage);
 }
 
 TEST(Sharing, AGroupOfWhichNothingWasReadIsDamage)
