@@ -19,6 +19,15 @@ void mt_cut_at(uint64_t time)
 	__atomic_store_n(&mt_cut_time, time, __ATOMIC_RELEASE);
 }
 
+void mt_cut_births(void)
+{
+	uint64_t now = mt_clock_now(), cut = __atomic_load_n(&mt_cut_time, __ATOMIC_RELAXED);
+
+	while (cut < now && !__atomic_compare_exchange_n(&mt_cut_time, &cut, now, 1,
+							 __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		;
+}
+
 /*
  * Blocks that are born while the cut is being set count as born before it, hence the margin. A
  * thread that did not see the cut yet folds a pair that ended, but for a reorder window of some

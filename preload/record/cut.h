@@ -19,6 +19,10 @@ uint64_t mt_cut(void);
 /* A cut at a given time, while no other thread is inside a hook: fork. */
 void mt_cut_at(uint64_t time);
 
+/* From here on no pair that began before is folded, but for some that other threads free just now.
+ * Windows go on. */
+void mt_cut_births(void);
+
 /* Did a block of that birth time begin after the last cut? */
 static inline int mt_cut_is_before(uint64_t birth)
 {

@@ -83,6 +83,9 @@ void mt_record_spawn(struct mt_thread *t, pid_t pid, const char *path, char *con
 void mt_record_wait(struct mt_thread *t, pid_t pid, int status)
 {
 	MT_SELF_BEGIN();
+	/* A phase may end with it (the workers of a loader), and what is held then is of interest. */
+	if (mt_nursery_on)
+		mt_cut_births();
 	if (WIFEXITED(status))
 		MT_EMIT(t, wait, .time = mt_clock_now(), .pid = (uint64_t)pid,
 			.code = (uint64_t)WEXITSTATUS(status));

@@ -13,6 +13,11 @@
 #include <map>
 #include <set>
 
+extern "C" {
+#include "memtrace/events.h"
+#include "trace/merge.h"
+}
+
 #include "support/harness.h"
 #include "support/trace_truth.h"
 
@@ -145,6 +150,45 @@ void ExpectPeak(const char *threads, long slack)
 	EXPECT_GE(peak + error + slack, truth);
 	/* And the bound is worth something: bursts are a third of the whole. */
 	EXPECT_LT(error, truth);
+}
+
+/* The parent's blocks of reaped.c that its trace lists one by one. */
+long Listed(const std::string &path)
+{
+	char *error = nullptr;
+	trace *t = trace_open(path.c_str(), &error);
+	size_t count = 0;
+	const trace_process *all = t ? trace_processes(t, &count) : nullptr;
+	long listed = 0;
+
+	EXPECT_NE(t, nullptr) << error;
+	for (size_t i = 0; i < count; i++) {
+		merge *m = merge_new(t, &all[i]);
+		merge_event e;
+
+		while (merge_next(m, &e))
+			listed += e.record && e.record->id == MT_EV_SURVIVOR &&
+				  e.record->u.survivor.size == 123457;
+		merge_free(m);
+	}
+	trace_close(t);
+	free(error);
+	return listed;
+}
+
+/* A DataLoader's phase ends with its last worker: what is held then must not be folded later on. */
+TEST(Folded, WhatIsHeldWhenAChildIsReapedIsListed)
+{
+	long listed[2];
+
+	for (int reaps = 0; reaps < 2; reaps++) {
+		TempDir dir;
+
+		EXPECT_TRUE(Recorded(dir, "folded", "reaped", { reaps ? "reap" : "keep" }).Exited(0));
+		listed[reaps] = Listed(dir.File("folded.bin"));
+	}
+	EXPECT_LE(listed[0], 10) << "a site has its counter from the fifth time on";
+	EXPECT_EQ(listed[1], listed[0] + 1);
 }
 
 TEST(Folded, PeaksAreWithinTheStatedBound)

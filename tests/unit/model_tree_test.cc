@@ -358,11 +358,12 @@ TEST(ModelRoles, WorkersThatAreThreadsAreCounted)
 	main.code(2, "/venv/lib/torch/utils/data/_utils/worker.py", "_worker_loop");
 	main.put(mt_ev_pynode{ 1, 0, 1, 10, 0 }).put(mt_ev_pynode{ 2, 1, 2, 10, 0 });
 	for (uint32_t k = 0; k < 3; k++) {
+		const std::string name = k < 2 ? "pt_thread_data_" : "pt_data_pin";
 		mt_ev_thread t = {};
 
 		t.time = 10;
 		t.tid = 300 + k;
-		t.name = str(k < 2 ? "pt_thread_data_" : "pt_data_pin");
+		t.name = str(name);
 		main.thread(10, 300 + k).put(t).alloc(20 + k, 0x1000 + 64 * k, 64, 0, 2);
 	}
 	Replayed run(w);
