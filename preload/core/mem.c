@@ -76,12 +76,16 @@ static void own_remove(uintptr_t start, uintptr_t end)
 {
 	for (uint32_t i = 0; i < mt_mem_listed(); i++) {
 		struct own *o = &own[i];
+		uintptr_t first = __atomic_load_n(&o->start, __ATOMIC_ACQUIRE);
+		uintptr_t last = __atomic_load_n(&o->end, __ATOMIC_ACQUIRE);
 
-		if (start < o->start || end > o->end)
+		/* Asked twice: another thread's mapping may be leaving the slot, and one more come. */
+		if (start < first || end > last ||
+		    first != __atomic_load_n(&o->start, __ATOMIC_RELAXED))
 			continue;
-		if (start == o->start && end == o->end)
+		if (start == first && end == last)
 			slot_empty(i);
-		else if (start == o->start)
+		else if (start == first)
 			__atomic_store_n(&o->start, end, __ATOMIC_RELAXED);
 		else
 			__atomic_store_n(&o->end, start, __ATOMIC_RELAXED);

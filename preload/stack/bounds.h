@@ -13,8 +13,8 @@
 
 #include "core/thread.h"
 
-/* Functions that read words of other functions' frames, which AddressSanitizer guards. */
-#define MT_READS_STACKS __attribute__((no_sanitize("address")))
+/* Functions that read words of other functions' frames, and what may be code, which sanitizers guard. */
+#define MT_READS_STACKS __attribute__((no_sanitize("address", "thread")))
 
 struct mt_bounds {
 	uintptr_t owner; /* thread pointer these belong to */

@@ -9,6 +9,7 @@
  */
 #include "stack/epilogue.h"
 
+#include "stack/bounds.h"
 #include "stack/rules.h"
 
 enum { RBP = 5, RSP = 4, CALL_MOST = 6, CODE_MOST = 48 };
@@ -90,7 +91,7 @@ static uint64_t rule_of(const struct frame *f)
 	return rule;
 }
 
-uint64_t mt_epilogue_rule(const uint8_t *code, uint32_t before, uint32_t size)
+MT_READS_STACKS uint64_t mt_epilogue_rule(const uint8_t *code, uint32_t before, uint32_t size)
 {
 #if defined(__x86_64__)
 	uint8_t room[CODE_MOST + 8] = { 0 }; /* zeroes are no instruction known here */
