@@ -171,7 +171,8 @@ static void object_record(struct replay *r, const struct mt_ev_object *e)
 	struct build_object *o;
 	uint32_t object;
 
-	memcpy(name, e->name.data, length);
+	if (length)
+		memcpy(name, e->name.data, length);
 	name[length] = '\0';
 	if (e->op == MT_OBJECT_SHM_UNLINK) {
 		struct build_unlink *u = vec_push(&r->b->shm.unlinks);
