@@ -237,7 +237,7 @@ static int ask_core(struct mt_pagemap *m, uint64_t start, uint32_t pages)
 	return 1;
 }
 
-/* Is this page, which is there, exclusive and no part of a huge page? */
+/* Is this page, which is there, the process's own? */
 static int is_own(struct mt_pagemap *m, uint64_t address)
 {
 	uint64_t entry = 0;
