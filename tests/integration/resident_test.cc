@@ -217,7 +217,6 @@ TEST(Resident, PagesOfZerosAreNotThere)
 		const char *kind, *mib, *written;
 	} cases[] = { { "pages", "8", "64" },	{ "pages", "256", "0" },  { "pages", "256", "512" },
 		      { "pages", "256", "200" }, { "huge", "64", "0" } };
-
 	struct utsname kernel;
 	int major = 0, minor = 0;
 
