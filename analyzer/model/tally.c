@@ -87,20 +87,40 @@ static void close_group(struct tally *t)
 	t->groups.copied = 0;
 }
 
-/* Pages that were shared, in ascending order. */
+/* Pages of one group that were shared; groups come in ascending order. */
+static void count_in_group(struct tally *t, uint64_t at, uint64_t end, bool copied)
+{
+	uint64_t group = at / PAGE_GROUP;
+
+	if (t->shared && group != t->groups.at)
+		close_group(t);
+	t->groups.at = group;
+	t->groups.copied += copied ? (double)(end - at) : 0;
+	t->shared += end - at;
+}
+
+/* Of the whole groups in between only the first is looked at: the next ones do not differ. */
 static void count_groups(struct tally *t, uint64_t at, uint64_t end, bool copied)
 {
-	while (at < end) {
-		uint64_t group = at / PAGE_GROUP, next = (group + 1) * PAGE_GROUP;
+	uint64_t first = (at + PAGE_GROUP - 1) / PAGE_GROUP * PAGE_GROUP;
+	uint64_t last = end / PAGE_GROUP * PAGE_GROUP;
 
-		if (t->shared && group != t->groups.at)
-			close_group(t);
-		next = next < end ? next : end;
-		t->groups.at = group;
-		t->groups.copied += copied ? (double)(next - at) : 0;
-		t->shared += next - at;
-		at = next;
+	if (first >= last) {
+		first = first < end ? first : end;
+		last = first;
 	}
+	if (at < first)
+		count_in_group(t, at, first, copied);
+	if (first < last) {
+		uint64_t more = (last - first) / PAGE_GROUP - 1;
+
+		count_in_group(t, first, first + PAGE_GROUP, copied);
+		t->groups.count += more;
+		t->groups.at += more;
+		t->shared += more * PAGE_GROUP;
+	}
+	if (last < end)
+		count_in_group(t, last, end, copied);
 }
 
 /*

@@ -47,45 +47,40 @@ void mt_pagemap_begin(struct mt_pagemap *m)
 	m->used = 0;
 }
 
-/* The first region of [start, end) that has any of the categories; 0: none, -errno. */
-static long scan_first(const struct mt_pagemap *m, uint64_t start, uint64_t end, uint64_t any,
-		       struct mt_scan_region *found)
+/*
+ * Regions of [start, end) that have any of the categories: how many, or -errno. As many as fit: ask
+ * again from the end of the last one. most 1: the first page of it will do.
+ */
+static long scan(const struct mt_pagemap *m, uint64_t start, uint64_t end, uint64_t any,
+		 uint64_t tell, struct mt_scan_region *found, uint64_t most)
 {
 	struct scan_argument a = { .size = sizeof(a),
 				   .start = start,
 				   .end = end,
 				   .vec = (uint64_t)(uintptr_t)found,
-				   .vec_len = 1,
-				   .max_pages = 1,
-				   .anyof_mask = any,
-				   .return_mask = any };
-
-	return mt_sys3(SYS_ioctl, m->fd, SCAN_IOCTL, &a);
-}
-
-/* Regions of [start, end) that have any of the categories, to m->regions. How many, or -errno; as many
- * as fit: ask again from the end of the last one. */
-static long scan(struct mt_pagemap *m, uint64_t start, uint64_t end, uint64_t any, uint64_t tell)
-{
-	struct scan_argument a = { .size = sizeof(a),
-				   .start = start,
-				   .end = end,
-				   .vec = (uint64_t)(uintptr_t)m->regions,
-				   .vec_len = MT_SCAN_REGIONS,
+				   .vec_len = most,
+				   .max_pages = most == 1,
 				   .anyof_mask = any,
 				   .return_mask = tell };
 
 	return m->no_scan ? -ENOSYS : mt_sys3(SYS_ioctl, m->fd, SCAN_IOCTL, &a);
 }
 
+/* Has one of these pages the category? */
+static int has_any(const struct mt_pagemap *m, uint64_t start, uint32_t pages, uint64_t category)
+{
+	struct mt_scan_region found;
+
+	return scan(m, start, start + pages * PAGE_BYTES, category, category, &found, 1) == 1;
+}
+
 uint64_t mt_pagemap_skip(struct mt_pagemap *m, uint64_t start, uint64_t end)
 {
 	struct mt_scan_region found = { 0 };
+	uint64_t any = SCAN_IS_PRESENT | SCAN_IS_SWAPPED;
 	long n;
 
-	if (m->no_scan)
-		return start;
-	n = scan_first(m, start, end, SCAN_IS_PRESENT | SCAN_IS_SWAPPED, &found);
+	n = scan(m, start, end, any, any, &found, 1);
 	if (n < 0) {
 		m->no_scan = 1;
 		return start;
@@ -131,11 +126,9 @@ static void add_run(struct mt_pagemap *m, uint32_t state, uint64_t pages)
  * Where a whole aligned 2 MiB is exclusive it may be one huge page, of which bit 56 of one page is
  * shown for all. One page is asked for: the kernel answers for the entry that maps all of them.
  */
-static int is_huge(struct mt_pagemap *m, uint64_t start)
+static int is_huge(const struct mt_pagemap *m, uint64_t start)
 {
-	struct mt_scan_region found;
-
-	return !m->no_scan && scan_first(m, start, start + PAGE_BYTES, SCAN_IS_HUGE, &found) == 1;
+	return has_any(m, start, 1, SCAN_IS_HUGE);
 }
 
 /* Equal entries, `from` to `to` of what is read from `start` on, taken apart where huge pages may be. */
@@ -165,9 +158,7 @@ static void add_entries(struct mt_pagemap *m, uint64_t entry, uint64_t start, ui
 /* Is a page of zeros among these? To mincore() it is a page as any, to pagemap one of several owners. */
 static int has_zeros(const struct mt_pagemap *m, uint64_t at, uint32_t pages)
 {
-	struct mt_scan_region found;
-
-	return !m->no_scan && scan_first(m, at, at + pages * PAGE_BYTES, SCAN_IS_ZERO, &found) == 1;
+	return has_any(m, at, pages, SCAN_IS_ZERO);
 }
 
 /* Pages that may be others', too, or one of the kernel's pages of zeros; a huge one is said to be a file's. */
@@ -186,7 +177,7 @@ static void drop_zeros(struct mt_pagemap *m, uint64_t start, uint32_t pages)
 	long n = MT_SCAN_REGIONS;
 
 	while (at < end && n == (long)MT_SCAN_REGIONS) {
-		n = scan(m, at, end, SCAN_IS_ZERO, SCAN_IS_ZERO);
+		n = scan(m, at, end, SCAN_IS_ZERO, SCAN_IS_ZERO, m->regions, MT_SCAN_REGIONS);
 		for (long i = 0; i < n; i++) {
 			const struct mt_scan_region *r = &m->regions[i];
 
@@ -281,7 +272,8 @@ static int scan_forked(struct mt_pagemap *m, uint64_t at, uint64_t end)
 {
 	while (at < end) {
 		long n = scan(m, at, end, SCAN_IS_PRESENT | SCAN_IS_SWAPPED,
-			      SCAN_IS_PRESENT | SCAN_IS_SWAPPED | SCAN_IS_ZERO);
+			      SCAN_IS_PRESENT | SCAN_IS_SWAPPED | SCAN_IS_ZERO, m->regions,
+			      MT_SCAN_REGIONS);
 
 		if (n < 0)
 			return mt_pagemap_read(m, at, (uint32_t)((end - at) >> PAGE_SHIFT));

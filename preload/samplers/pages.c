@@ -268,14 +268,19 @@ static int is_wanted(const struct walk *w, const struct mapping *m)
 
 /* ---- the walk ------------------------------------------------------------------------------------ */
 
+static void path_of(char *path, size_t size, uint32_t pid, const char *name)
+{
+	if (pid)
+		mt_fmt(path, size, "/proc/%u/%s", pid, name);
+	else
+		mt_fmt(path, size, "/proc/self/%s", name);
+}
+
 static int open_file(uint32_t pid, const char *name)
 {
 	char path[64];
 
-	if (pid)
-		mt_fmt(path, sizeof(path), "/proc/%u/%s", pid, name);
-	else
-		mt_fmt(path, sizeof(path), "/proc/self/%s", name);
+	path_of(path, sizeof(path), pid, name);
 	return mt_sys_open(path, O_RDONLY | O_CLOEXEC, 0);
 }
 
@@ -291,16 +296,13 @@ static uint64_t stat_field(const char *stat, unsigned int number)
 	return p && *p >= '0' && *p <= '9' ? mt_parse_number(&p, 10) + 1 : 0;
 }
 
-static void read_stat(uint32_t pid, char *stat, size_t size)
+static void read_text(uint32_t pid, const char *name, char *text, size_t size)
 {
 	char path[64];
 
-	if (pid)
-		mt_fmt(path, sizeof(path), "/proc/%u/stat", pid);
-	else
-		mt_fmt(path, sizeof(path), "/proc/self/stat");
-	stat[0] = '\0';
-	mt_sys_slurp(path, stat, size);
+	path_of(path, sizeof(path), pid, name);
+	text[0] = '\0';
+	mt_sys_slurp(path, text, size);
 }
 
 /* A copy that had to wait for something counts as a major one. */
@@ -309,7 +311,7 @@ uint64_t mt_pages_faults(uint32_t pid)
 	char stat[1024];
 	uint64_t minor, major;
 
-	read_stat(pid, stat, sizeof(stat));
+	read_text(pid, "stat", stat, sizeof(stat));
 	minor = stat_field(stat, 10);
 	major = stat_field(stat, 12);
 	return minor && major ? minor + major - 1 : 0;
@@ -324,7 +326,7 @@ void mt_pages_same(struct mt_thread *t, uint32_t pid)
 	if (mt_file.stopped ||
 	    !__atomic_compare_exchange_n(&walking, &idle, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 		return;
-	read_stat(pid, stat, sizeof(stat));
+	read_text(pid, "stat", stat, sizeof(stat));
 	rss = stat_field(stat, 24);
 	id = ++walks;
 	MT_EMIT(t, scan, .time = mt_clock_now(), .id = id, .pid = pid, .reason = MT_SCAN_INTERVAL,
@@ -338,15 +340,10 @@ void mt_pages_same(struct mt_thread *t, uint32_t pid)
 /* How the pages are to be looked at: see mt_pagemap_sample(). */
 static void choose(struct walk *w, uint32_t pid, uint64_t rss_pages)
 {
-	char path[64], status[4096];
+	char status[4096];
 	int64_t anon;
 
-	if (pid)
-		mt_fmt(path, sizeof(path), "/proc/%u/status", pid);
-	else
-		mt_fmt(path, sizeof(path), "/proc/self/status");
-	status[0] = '\0';
-	mt_sys_slurp(path, status, sizeof(status));
+	read_text(pid, "status", status, sizeof(status));
 	anon = mt_find_field(status, "RssAnon"); /* KiB */
 	/* To mincore() a page in the cache of the swap is there; and a filter of system calls (seccomp)
 	 * may end the process for a call that it does not expect. */
@@ -366,7 +363,7 @@ static void begin(struct walk *w, enum mt_scan_reason reason, uint32_t pid)
 	char stat[1024];
 	uint64_t rss, threads;
 
-	read_stat(pid, stat, sizeof(stat));
+	read_text(pid, "stat", stat, sizeof(stat));
 	rss = stat_field(stat, 24);
 	threads = stat_field(stat, 20);
 	w->shared = threads != 2; /* plus one; not known: maybe */
