@@ -22,7 +22,7 @@ struct group {
 	uint64_t at; /* page after the last one */
 	uint32_t first, end; /* in states[] */
 	bool like; /* some are MT_PAGE_LIKE */
-	uint8_t states[PAGE_GROUP];
+	uint8_t states[MT_PAGE_GROUP];
 };
 
 static uint32_t stretch(const uint8_t *states, uint32_t from, uint32_t end)
@@ -48,7 +48,8 @@ static bool fill_in(struct group *g)
 		return false;
 	for (uint32_t i = g->first; i < g->end; i++)
 		if (g->states[i] == MT_PAGE_LIKE)
-			g->states[i] = g->states[first + (i + PAGE_GROUP * count - first) % count];
+			g->states[i] =
+				g->states[first + (i + MT_PAGE_GROUP * count - first) % count];
 	return true;
 }
 
@@ -62,7 +63,7 @@ static bool flush(struct group *g)
 		to = stretch(g->states, from, g->end);
 		g->fn(g->arg, base + from, to - from, g->states[from]);
 	}
-	g->first = g->end = g->at % PAGE_GROUP;
+	g->first = g->end = g->at % MT_PAGE_GROUP;
 	g->like = false;
 	return true;
 }
@@ -70,10 +71,10 @@ static bool flush(struct group *g)
 static bool add_pages(struct group *g, uint64_t n, uint32_t state)
 {
 	while (n) {
-		uint64_t room = PAGE_GROUP - g->end, k = n < room ? n : room;
+		uint64_t room = MT_PAGE_GROUP - g->end, k = n < room ? n : room;
 
-		if (g->end == 0 && n >= PAGE_GROUP && state != MT_PAGE_LIKE) {
-			k = n - n % PAGE_GROUP;
+		if (g->end == 0 && n >= MT_PAGE_GROUP && state != MT_PAGE_LIKE) {
+			k = n - n % MT_PAGE_GROUP;
 			g->fn(g->arg, g->at, k, state);
 			g->at += k;
 			n -= k;
@@ -84,7 +85,7 @@ static bool add_pages(struct group *g, uint64_t n, uint32_t state)
 		g->end += (uint32_t)k;
 		g->at += k;
 		n -= k;
-		if (g->end == PAGE_GROUP && !flush(g))
+		if (g->end == MT_PAGE_GROUP && !flush(g))
 			return false;
 	}
 	return true;
@@ -96,7 +97,7 @@ bool page_runs_each(struct mt_str runs, uint64_t first, uint64_t pages, page_run
 	struct group g = { .fn = fn, .arg = arg, .at = first };
 	uint64_t state, n;
 
-	g.first = g.end = first % PAGE_GROUP;
+	g.first = g.end = first % MT_PAGE_GROUP;
 	while (p < end) {
 		p = mt_get_varint(p, end, &state);
 		p = p ? mt_get_varint(p, end, &n) : NULL;
@@ -122,7 +123,7 @@ bool page_walk_begin(struct page_walk *w, const struct mt_ev_scan *e, int64_t ti
 	w->reason = (enum mt_scan_reason)e->reason;
 	w->page_bytes = (uint32_t)e->page_bytes;
 	w->minflt = e->minflt;
-	w->part = e->part && e->part < PAGE_GROUP ? (uint32_t)e->part : PAGE_GROUP;
+	w->part = e->part && e->part < MT_PAGE_GROUP ? (uint32_t)e->part : MT_PAGE_GROUP;
 	return true;
 }
 

@@ -19,8 +19,6 @@
 extern "C" {
 #endif
 
-#define PAGE_GROUP 512u /* pages, aligned, of which some may stand for the others */
-
 /*
  * Calls fn for the states that a record's `runs` give its pages, from page number `first` on; pages
  * after the last run have none. Pages that were not read get the state they are taken to have.
@@ -45,7 +43,7 @@ struct page_walk {
 	bool complete;
 	bool bad; /* ranges that overlap or go back, runs that don't fit: not to be used */
 	uint32_t page_bytes;
-	uint32_t part; /* pages that were read of each PAGE_GROUP */
+	uint32_t part; /* pages that were read of each MT_PAGE_GROUP */
 	uint64_t minflt; /* one more than measured; 0: not measured */
 	VEC(uint8_t) coded; /* gap to the last run's end, state, count; as varints */
 	uint64_t end; /* page after the last one coded */

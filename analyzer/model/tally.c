@@ -90,7 +90,7 @@ static void close_group(struct tally *t)
 /* Pages of one group that were shared; groups come in ascending order. */
 static void count_in_group(struct tally *t, uint64_t at, uint64_t end, bool copied)
 {
-	uint64_t group = at / PAGE_GROUP;
+	uint64_t group = at / MT_PAGE_GROUP;
 
 	if (t->shared && group != t->groups.at)
 		close_group(t);
@@ -102,8 +102,8 @@ static void count_in_group(struct tally *t, uint64_t at, uint64_t end, bool copi
 /* Of the whole groups in between only the first is looked at: the next ones do not differ. */
 static void count_groups(struct tally *t, uint64_t at, uint64_t end, bool copied)
 {
-	uint64_t first = (at + PAGE_GROUP - 1) / PAGE_GROUP * PAGE_GROUP;
-	uint64_t last = end / PAGE_GROUP * PAGE_GROUP;
+	uint64_t first = (at + MT_PAGE_GROUP - 1) / MT_PAGE_GROUP * MT_PAGE_GROUP;
+	uint64_t last = end / MT_PAGE_GROUP * MT_PAGE_GROUP;
 
 	if (first >= last) {
 		first = first < end ? first : end;
@@ -112,12 +112,12 @@ static void count_groups(struct tally *t, uint64_t at, uint64_t end, bool copied
 	if (at < first)
 		count_in_group(t, at, first, copied);
 	if (first < last) {
-		uint64_t more = (last - first) / PAGE_GROUP - 1;
+		uint64_t more = (last - first) / MT_PAGE_GROUP - 1;
 
-		count_in_group(t, first, first + PAGE_GROUP, copied);
+		count_in_group(t, first, first + MT_PAGE_GROUP, copied);
 		t->groups.count += more;
 		t->groups.at += more;
-		t->shared += more * PAGE_GROUP;
+		t->shared += more * MT_PAGE_GROUP;
 	}
 	if (last < end)
 		count_in_group(t, last, end, copied);
@@ -130,7 +130,7 @@ static void count_groups(struct tally *t, uint64_t at, uint64_t end, bool copied
  */
 static double error_of(const struct tally *t, const struct page_walk *w)
 {
-	double n = (double)t->groups.count, unread = 1 - (double)w->part / PAGE_GROUP;
+	double n = (double)t->groups.count, unread = 1 - (double)w->part / MT_PAGE_GROUP;
 
 	return n > 1 ? sqrt(unread * n / (2 * (n - 1)) * t->groups.squares) : 0;
 }

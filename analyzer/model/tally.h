@@ -26,7 +26,7 @@ struct tally {
 		double copied, last; /* pages of it, and of the one before */
 		double squares; /* of the differences between neighbours */
 		uint64_t count;
-	} groups; /* of PAGE_GROUP pages, some of which were shared */
+	} groups; /* of MT_PAGE_GROUP pages, some of which were shared */
 	VEC(struct span) spans, eager_spans; /* copied; by the fork itself */
 	bool wants_backing;
 	VEC(struct cow_backing) backing; /* site: of `owners` */

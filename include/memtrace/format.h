@@ -276,6 +276,9 @@ enum mt_range_flags {
 	MT_RANGE_DELETED = 16, /* the file has no name any more */
 };
 
+/* Pages, at a multiple of as many: some of them are read, and the others taken to be like them. */
+#define MT_PAGE_GROUP 512u
+
 /* Bits of a page's state in mt_ev_range.runs, as /proc/PID/pagemap has them. */
 enum mt_page_state {
 	MT_PAGE_PRESENT = 1,

@@ -25,6 +25,8 @@
 #define PAGE_BYTES (UINT64_C(1) << PAGE_SHIFT)
 #define HUGE_PAGES 512u /* of 4 KiB in a huge page of x86-64 */
 
+_Static_assert(MT_GROUP_PAGES == 1u << MT_GROUP_SHIFT, "a power of two");
+
 #define GROUP_BYTES (MT_GROUP_PAGES * PAGE_BYTES)
 #define FORKED_BYTES (UINT64_C(1) << 20) /* one page of as many is asked after a fork */
 

@@ -15,9 +15,11 @@
 
 #include <stdint.h>
 
+#include "memtrace/format.h"
+
 #define MT_PIECE_PAGES 8192u /* 64 KiB of pagemap, 32 MiB of addresses: 0.13 to 0.5 ms */
+#define MT_GROUP_PAGES MT_PAGE_GROUP /* a huge page's: of these some are read */
 #define MT_GROUP_SHIFT 9
-#define MT_GROUP_PAGES (1u << MT_GROUP_SHIFT) /* a huge page's: of these some are read */
 #define MT_SAMPLE_LEAST 16u /* so many, or more */
 #define MT_SAMPLE_BYTES (UINT64_C(32) << 20) /* and about so much of a process, if it has it */
 #define MT_SCAN_REGIONS 512u

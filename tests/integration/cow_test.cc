@@ -252,7 +252,7 @@ size_t WalksInPart(const std::string &path)
 
 		while (merge_next(m, &e))
 			walks += e.record && e.record->id == MT_EV_SCAN &&
-				 e.record->u.scan.part > 0 && e.record->u.scan.part < 512;
+				 e.record->u.scan.part > 0 && e.record->u.scan.part < MT_PAGE_GROUP;
 		merge_free(m);
 	}
 	trace_close(t);
